@@ -1,0 +1,56 @@
+"""What every backend does, and which one is in force."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from django.utils.module_loading import import_string
+
+from .. import conf
+from ..delivery import Delivery
+from ..exceptions import ConfigurationError
+
+#: The short names that the setting takes.
+NAMES = {
+    "celery": "deferred_signals.backends.celery.CeleryBackend",
+    "immediate": "deferred_signals.backends.immediate.ImmediateBackend",
+    "memory": "deferred_signals.backends.memory.MemoryBackend",
+}
+
+#: A delivery and why it could not be handed over.
+Failure = tuple[Delivery, Exception]
+
+
+class Backend(ABC):
+    """Takes deliveries that may run now: their transaction is committed, or none was waited for."""
+
+    @property
+    def inline(self) -> bool:
+        """Whether ``publish`` runs the receivers in this process, and may raise what they raise."""
+        return False
+
+    def check(self) -> None:  # noqa: B027 - most backends are always ready
+        """Raise ConfigurationError when this process cannot publish at all; called in ``send()``, so be quick."""
+
+    @abstractmethod
+    def publish(self, deliveries: Sequence[Delivery]) -> list[Failure]:
+        """Hand over deliveries in this order; return those that failed, and never raise for one of them."""
+
+
+@functools.cache
+def _load(path: str) -> Backend:
+    try:
+        kind = import_string(path)
+    except ImportError as error:
+        raise ConfigurationError(f"DEFERRED_SIGNALS['BACKEND'] {path!r} cannot be imported: {error}") from error
+    if not isinstance(kind, type) or not issubclass(kind, Backend):
+        raise ConfigurationError(f"DEFERRED_SIGNALS['BACKEND'] {path!r} is not a subclass of Backend.")
+    return kind()
+
+
+def current() -> Backend:
+    """The backend in force, one instance per process. Raises ConfigurationError."""
+    name = conf.current().backend
+    return _load(NAMES.get(name, name))

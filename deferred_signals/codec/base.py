@@ -1,0 +1,193 @@
+"""The table of codecs, and the walk over a value that uses it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, TypeVar
+
+from .. import conf
+from ..exceptions import ConnectError, DecodeError, EncodeError, NewerWire
+from ..references import path_of
+
+Encode = Callable[["Encoder", Any], Any]
+Decode = Callable[["Decoder", Any], Any]
+T = TypeVar("T")
+
+#: Loaded at the first value: importing the package must not import Django's models.
+_BUILT_IN = ("deferred_signals.codec.values", "deferred_signals.codec.models", "deferred_signals.codec.requests")
+
+_exact: dict[type, Encode] = {}
+_families: dict[type | str, Encode] = {}
+_tags: dict[str, Decode] = {}
+_found: dict[type, Encode] = {}
+_loaded = False
+
+
+def add(kind: type | str, encode: Encode, *, tag: str = "", decode: Decode | None = None, subclasses: bool = False) -> None:
+    """Add a codec to the table; ``encode`` returns finished JSON.
+
+    ``kind`` may be a dotted path, for a class that must not be imported here, or ``"dataclass"`` for all of those.
+    """
+    if subclasses or isinstance(kind, str):
+        _families[kind] = encode
+    else:
+        _exact[kind] = encode
+    if decode is not None:
+        _tags[tag] = decode
+    _found.clear()
+
+
+def register_codec(
+    kind: type[T],
+    *,
+    encode: Callable[[T], Any],
+    decode: Callable[[Any], T],
+    tag: str | None = None,
+    subclasses: bool = False,
+) -> None:
+    """Let values of a type of yours travel.
+
+    ``encode(value)`` returns something that can travel already (a string, a dict, a list of Decimals); ``decode`` of
+    that returns the value again, on the worker. ``tag`` is the type's name on the wire, by default its dotted path:
+    keep it when you rename the class. With ``subclasses=True`` it serves them too. Sender and worker must both have
+    registered it, so call it where both come by: your AppConfig's ``ready()``, or the module of the type.
+    Raises ConnectError for a tag that is taken or a type without a path.
+    """
+    _load()
+    name = tag or path_of(kind)
+    if not isinstance(kind, type) or name is None:
+        raise ConnectError(f"{kind!r} is not a class with a dotted path: give register_codec a class and a tag=.")
+    key = f"${name}"
+    if key in _tags and _registered.get(key) != path_of(kind):
+        raise ConnectError(f"The tag {name!r} is taken. Choose another tag= for {path_of(kind)!r}.")
+    _registered[key] = path_of(kind)
+
+    def encode_value(encoder: Encoder, value: Any) -> Any:
+        encoder.down(value)
+        try:
+            plain = encode(value)
+        except Exception as error:
+            raise EncodeError(f"its codec raised {type(error).__name__}.", type_name(value)) from error
+        made = {key: encoder.encode(plain)}
+        encoder.depth -= 1
+        return made
+
+    def decode_value(decoder: Decoder, data: Any) -> Any:
+        return decode(decoder.decode(data))
+
+    add(kind, encode_value, tag=key, decode=decode_value, subclasses=subclasses)
+
+
+_registered: dict[str, str | None] = {}
+
+
+def _load() -> None:
+    global _loaded
+    if not _loaded:
+        _loaded = True
+        for module in _BUILT_IN:
+            import_module(module)
+
+
+def _find(kind: type) -> Encode:
+    """The codec of a type that is not in the table itself: by its nearest base that is a family."""
+    _load()
+    if kind in _exact:
+        return _exact[kind]
+    for base in kind.__mro__:
+        encode = _families.get(base) or _families.get(f"{base.__module__}.{base.__qualname__}")
+        if encode is not None:
+            break
+    else:
+        encode = _families["dataclass"] if dataclasses.is_dataclass(kind) else _refuse
+    _found[kind] = encode
+    return encode
+
+
+def _refuse(encoder: Encoder, value: Any) -> Any:
+    raise EncodeError(
+        "this type is not known to the codec. Send what identifies it (a primary key, a string), or teach the codec "
+        "with register_codec().",
+        type_name(value),
+    )
+
+
+def type_name(value: Any) -> str:
+    """The dotted name of a value's type, for error messages."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+class TwoStates(Exception):  # noqa: N818 - not an error: it asks for the walk to begin again
+    """One send carries two objects of one row, so both must be snapshots; ``row`` says which row."""
+
+    def __init__(self, row: Any) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+class Encoder:
+    """One walk over the arguments of one send.
+
+    ``snapshot`` says how model instances travel; ``apart`` holds the rows of which this send carries two objects, which
+    travel as snapshots whatever the option says.
+    """
+
+    __slots__ = ("apart", "depth", "max_depth", "rows", "snapshot")
+
+    def __init__(self, *, snapshot: bool = False, apart: frozenset[Any] = frozenset()) -> None:
+        self.snapshot = snapshot
+        self.apart = apart
+        self.rows: dict[Any, Any] = {}
+        self.depth = 0
+        self.max_depth = conf.current().max_depth
+
+    def encode(self, value: Any) -> Any:
+        """The JSON of one value. Raises EncodeError."""
+        kind = type(value)
+        encode = _exact.get(kind) or _found.get(kind) or _find(kind)
+        return encode(self, value)
+
+    def down(self, value: Any) -> None:
+        """Enter a container: one level deeper. Its codec takes the level back when it is through."""
+        self.depth += 1
+        if self.depth > self.max_depth:
+            raise EncodeError(
+                f"it is nested more than {self.max_depth} levels deep (MAX_DEPTH), or contains itself.", type_name(value)
+            )
+
+
+class Decoder:
+    """One walk over the arguments of one delivery; a row that stands in it twice arrives as one object."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self) -> None:
+        self.rows: dict[Any, Any] = {}
+
+    def decode(self, data: Any) -> Any:
+        """The value of its JSON. Raises DecodeError, NewerWire for a tag unknown here, InstanceMissing."""
+        if type(data) is list:
+            return [self.decode(item) for item in data]
+        if type(data) is not dict:
+            return data
+        if len(data) == 1:
+            (tag,) = data
+            if tag.startswith("$"):
+                return self._decode_tag(tag, data[tag])
+        return {key: self.decode(item) for key, item in data.items()}
+
+    def _decode_tag(self, tag: str, data: Any) -> Any:
+        _load()
+        decode = _tags.get(tag)
+        if decode is None:
+            raise NewerWire(
+                "A value in the payload has a type that this process does not know: is register_codec() called on the "
+                "worker too, or does a newer release send it?"
+            )
+        try:
+            return decode(self, data)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
+            raise DecodeError(f"A value tagged {tag!r} cannot be made again ({type(error).__name__}).") from error

@@ -1,0 +1,122 @@
+"""Every error of the library, and the receiver's two words back to us.
+
+What is raised where, and what becomes of the delivery::
+
+    Exception
+    ├── DeferredSignalsError
+    │   ├── ConnectError          connect, @receiver     nothing is connected
+    │   ├── ConfigurationError    settings, Celery app   no delivery is made
+    │   ├── EncodeError           send()                 no delivery is made
+    │   ├── PublishError          hand-over to broker    unpublished: logged and signalled
+    │   ├── OpenError             worker                 dead, never executed
+    │   ├── DecodeError           worker                 dead
+    │   ├── NotYetKnown           worker                 retried for RELEASE_WINDOW, then dead
+    │   │   ├── NewerWire         … made by a newer release of this library
+    │   │   └── UnknownReceiver   … for a receiver this release does not have
+    │   ├── InstanceMissing       worker                 the receiver's ``missing`` option
+    │   ├── TooDeep               worker                 dead
+    │   └── NotCarriedError       in the receiver        as anything the receiver raises
+    ├── Retry                     by the receiver        retried while ``max_retries`` allows, then dead
+    └── Discard                   by the receiver        discarded
+
+No message of ours contains a value that a signal carried: they end up in logs and trackers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class DeferredSignalsError(Exception):
+    """Base of every error that this library raises."""
+
+
+class ConnectError(DeferredSignalsError, TypeError):
+    """A receiver cannot be connected as asked; the text says why and what to do."""
+
+
+class ConfigurationError(DeferredSignalsError, ImproperlyConfigured):
+    """A setting is wrong, or the process has no Celery app."""
+
+
+class EncodeError(DeferredSignalsError, ValueError):
+    """A value cannot travel to the worker.
+
+    ``path`` names where it stands (``kwargs['items'][2]``), ``type_name`` its type, ``reason`` why it cannot
+    travel and what to do. ``receiver`` is the name of the receiver it was meant for.
+    """
+
+    def __init__(self, reason: str, type_name: str = "") -> None:
+        super().__init__(reason, type_name)
+        self.reason = reason
+        self.type_name = type_name
+        self.path = ""
+        self.receiver = ""
+
+    def under(self, step: str) -> EncodeError:
+        """Say that the value stands below ``step``; called by each container on the way out."""
+        self.path = step + self.path
+        return self
+
+    def __str__(self) -> str:
+        where = f"{self.path} " if self.path else ""
+        what = f"({self.type_name}) " if self.type_name else ""
+        to = f" to {self.receiver}" if self.receiver else ""
+        return f"{where}{what}cannot travel{to}: {self.reason}"
+
+
+class PublishError(DeferredSignalsError):
+    """A delivery could not be handed over to the broker; ``__cause__`` is the broker's error."""
+
+
+class OpenError(DeferredSignalsError):
+    """The payload is unreadable, or its signature is wrong."""
+
+
+class DecodeError(DeferredSignalsError):
+    """A value of an authentic payload cannot be made again in this process."""
+
+
+class NotYetKnown(DeferredSignalsError):
+    """Something that a newer release may know: during a rolling release the next worker may deliver it."""
+
+
+class NewerWire(NotYetKnown):
+    """The payload is authentic but of a newer wire version (then ``data`` is its JSON), or carries a newer type tag."""
+
+    def __init__(self, reason: str, data: dict[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.data = data
+
+
+class UnknownReceiver(NotYetKnown):
+    """No receiver of that name is connected in this process."""
+
+
+class InstanceMissing(DeferredSignalsError):
+    """The row that a reference names is gone."""
+
+
+class TooDeep(DeferredSignalsError):
+    """A chain of deliveries that cause each other has reached ``CHAIN_LIMIT``."""
+
+
+class NotCarriedError(DeferredSignalsError, AttributeError):
+    """The receiver used an argument that could not travel; see ``NotCarried``."""
+
+
+class Retry(Exception):
+    """Raised by a deferred receiver: run me again.
+
+    ``countdown`` is in seconds; without one the receiver's backoff decides. Counts against ``max_retries``.
+    """
+
+    def __init__(self, reason: str = "", *, countdown: float | None = None) -> None:
+        super().__init__(reason)
+        self.countdown = countdown
+
+
+class Discard(Exception):
+    """Raised by a deferred receiver: nothing to do here; not an error, not retried."""

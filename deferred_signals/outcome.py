@@ -1,0 +1,81 @@
+"""How a run ended, as data: succeeded, retry, discarded (on purpose), dead (against our will)."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from .envelope import Envelope, dump
+from .exceptions import NewerWire, Retry
+from .options import Options
+
+State = Literal["succeeded", "retry", "discarded", "dead"]
+
+#: What Celery waits by default before a retry without backoff (``Task.default_retry_delay``), in seconds.
+DEFAULT_RETRY_DELAY = 180
+
+#: Longest pause between two looks whether the infrastructure is back, in seconds.
+LONGEST_WAIT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one attempt.
+
+    ``error`` is the exception behind a retry or a death, ``countdown`` the seconds until a retry, ``text`` the envelope
+    that the retry carries, not yet signed.
+    """
+
+    state: State
+    error: Exception | None = None
+    reason: str = ""
+    countdown: float = 0
+    text: str = ""
+
+
+def backoff(options: Options, attempt: int) -> float:
+    """Seconds to wait after the failed ``attempt``, by Celery's rules for ``retry_backoff`` and its companions."""
+    if not options.retry_backoff:
+        return DEFAULT_RETRY_DELAY
+    factor = max(1.0, float(options.retry_backoff))
+    # 2 ** 1023 is the last power a float can hold; long before it every backoff is at its maximum.
+    pause = min(options.retry_backoff_max, factor * 2.0 ** min(attempt - 1, 1000))
+    # Full jitter, as in Celery: many failures of one moment must not come back together.
+    return random.uniform(0, pause) if options.retry_jitter else pause  # noqa: S311 - not for secrets
+
+
+def raised(error: Exception, envelope: Envelope, options: Options) -> Outcome:
+    """Judge what the receiver raised: retried while ``max_retries`` allows, then dead."""
+    asked = isinstance(error, Retry)
+    if not asked and (not isinstance(error, options.autoretry_for) or isinstance(error, options.dont_autoretry_for)):
+        return Outcome("dead", error, "the receiver raised an exception that is not in autoretry_for")
+    if options.max_retries is not None and envelope.attempt > options.max_retries:
+        return Outcome("dead", error, f"the receiver failed {envelope.attempt} times (max_retries)")
+    given = error.countdown if isinstance(error, Retry) else None
+    countdown = backoff(options, envelope.attempt) if given is None else max(0.0, given)
+    return Outcome("retry", error, "the receiver raised", countdown, envelope.next_attempt().to_text())
+
+
+def held_up(error: Exception, envelope: Envelope, window: float, reason: str) -> Outcome:
+    """Judge what is not the receiver's fault: retried for ``window`` seconds, without using up its retries."""
+    since = envelope.waiting_since or time.time()
+    return wait(error, since, window, reason, envelope.waiting(since).to_text())
+
+
+def held_up_unread(error: NewerWire, window: float) -> Outcome:
+    """The same for a payload of a newer wire version: it goes on as it is, with the time since when it waits."""
+    since = (error.data or {}).get("waiting")
+    if type(since) not in (int, float):
+        since = time.time()
+    return wait(error, since, window, str(error), dump({**(error.data or {}), "waiting": since}))
+
+
+def wait(error: Exception, since: float, window: float, reason: str, text: str) -> Outcome:
+    """Retry while ``window`` seconds since ``since`` (Unix seconds) have not passed, then dead."""
+    waited = time.time() - since
+    if waited > window:
+        return Outcome("dead", error, f"{reason.rstrip('.')}, for more than {window:g} s")
+    # As long again as it has been waited already: doubling pauses without a counter on the wire.
+    return Outcome("retry", error, reason, min(max(1.0, waited), LONGEST_WAIT), text)

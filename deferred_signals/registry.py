@@ -1,0 +1,186 @@
+"""Which receivers a worker may call, by name. A name from the wire is a key here, never an import."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+from weakref import ReferenceType, WeakKeyDictionary, WeakValueDictionary, ref
+
+from django.dispatch import Signal
+
+from .exceptions import ConnectError, UnknownReceiver
+from .options import Options
+from .references import look_up, path_of
+
+Function = Callable[..., Any]
+
+
+class Registration:
+    """One deferred receiver of this process: its name, its function, how a worker runs it.
+
+    It lives as long as a stand-in for it does: a receiver that is connected nowhere is unknown.
+    """
+
+    def __init__(self, name: str, function: Function, options: Options) -> None:
+        self.name = name
+        self.function = function
+        self.options = options
+        self._stand_ins: list[tuple[ReferenceType[Any], Signal]] = []
+
+    @functools.cached_property
+    def named(self) -> frozenset[str]:
+        """The keyword arguments that the receiver names (the others land in its ``**kwargs``)."""
+        return frozenset(
+            name
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        )
+
+    def connected(self, stand_in: Any, signal: Signal) -> None:
+        """Note that ``stand_in`` stands in the receivers of ``signal``; both are held weakly or elsewhere."""
+        self._stand_ins.append((ref(stand_in), signal))
+
+    def connections(self) -> list[tuple[Any, Signal]]:
+        """The stand-ins that are connected now, with their signals."""
+        # Django's DEBUG checks keep a stand-in alive in an lru_cache after it was disconnected: ask the signal.
+        found = [(stand_in, signal) for held, signal in self._stand_ins if (stand_in := held()) is not None]
+        return [(stand_in, signal) for stand_in, signal in found if stand_in.pending or holds(signal, stand_in)]
+
+    def signals(self) -> list[Signal]:
+        """The signals that the receiver listens to, each once."""
+        return list({id(signal): signal for _, signal in self.connections()}.values())
+
+
+def holds(signal: Signal, receiver: Any) -> bool:
+    """Whether the object stands among the signal's receivers.
+
+    ``Signal.receivers`` is not documented and the shape of its entries has changed between releases; that an entry
+    contains its receiver has not. Nothing public tells a connect that Django silently took for a repetition.
+    """
+    return any(part is receiver for entry in signal.receivers for part in entry)
+
+
+_lock = threading.Lock()
+_by_name: WeakValueDictionary[str, Registration] = WeakValueDictionary()
+
+
+def name_of(function: Function) -> str:
+    """The dotted path under which a worker finds ``function``. Raises ConnectError for what it could not find."""
+    if isinstance(function, functools.partial | functools.partialmethod):
+        raise ConnectError(
+            "A functools.partial cannot be deferred: it has no dotted path by which a worker could find it. "
+            "Write a function at module level that makes the call."
+        )
+    owner = getattr(function, "__self__", None)
+    if owner is not None and not isinstance(owner, type | ModuleType):
+        raise ConnectError(
+            f"The method {function.__name__!r} of an instance of {type(owner).__qualname__} cannot be deferred: a worker "
+            "has no such instance. Use a module-level function, a static method or a class method."
+        )
+    path = path_of(function)
+    if isinstance(owner, type):
+        owner_path = path_of(owner)
+        path = owner_path and f"{owner_path}.{function.__name__}"
+    if path is None:
+        what = getattr(function, "__qualname__", None) or f"an object of type {type(function).__qualname__}"
+        raise ConnectError(
+            f"{what!r} cannot be deferred: lambdas, functions inside functions and callable objects have no dotted path "
+            "by which a worker could find them. Write a function at module level."
+        )
+    if path.startswith("__main__."):
+        raise ConnectError(
+            f"{path!r} cannot be deferred: a worker has another __main__. Move the receiver to a module that the web "
+            "process and the worker both import."
+        )
+    return path
+
+
+def register(function: Function, options: Options) -> Registration:
+    """The registration of ``function`` under its name, made or found. Raises ConnectError when the name is taken."""
+    path = name_of(function)
+    name = options.name or path
+    with _lock:
+        found = _by_name.get(name)
+        if found is not None and found.function == function and found.options.on_worker == options.on_worker:
+            return found
+        for taken in (name, *options.aliases):
+            other = _by_name.get(taken)
+            if other is None or not other.connections():
+                continue
+            if other.function == function and other.name == name:
+                raise ConnectError(
+                    f"{name!r} is connected already with other options for the worker (retries, missing, aliases). A "
+                    "worker looks them up by name: use the same, or give this connection a name= of its own."
+                )
+            if other.function != function:
+                raise ConnectError(
+                    f"The name {taken!r} belongs to {path_of(other.function)!r} already, so {path!r} cannot have it. "
+                    "Give one of them a name= of its own."
+                )
+        made = Registration(name, function, options)
+        for key in (name, *options.aliases):
+            _by_name[key] = made
+        return made
+
+
+def get(name: str) -> Registration:
+    """The registration of a receiver's name or alias. Raises UnknownReceiver."""
+    found = _by_name.get(name)
+    if found is None:
+        raise UnknownReceiver(
+            "No receiver of the name that the payload gives is connected in this process. Is the app in "
+            "INSTALLED_APPS, and does its AppConfig.ready() import the module?"
+        )
+    return found
+
+
+def registrations() -> Iterator[Registration]:
+    """Every deferred receiver of this process, by name."""
+    found = {registration.name: registration for registration in list(_by_name.values())}
+    return iter([found[name] for name in sorted(found)])
+
+
+_signal_names: WeakKeyDictionary[Signal, str] = WeakKeyDictionary()
+
+
+def signal_name(signal: Signal) -> str | None:
+    """The name by which a signal travels: its own ``name``, or the module attribute that holds it, found once."""
+    given = getattr(signal, "name", None)
+    if isinstance(given, str):
+        return given
+    known = _signal_names.get(signal)
+    if known is None:
+        holders = [
+            f"{module.__name__}.{attribute}"
+            for module in list(sys.modules.values())
+            if isinstance(module, ModuleType)
+            for attribute, value in list(vars(module).items())
+            if value is signal
+        ]
+        if not holders:
+            return None
+        # Whoever imported the signal holds it too. Its own module is most likely Django's, or called signals.
+        known = min(
+            holders, key=lambda path: (not path.startswith("django."), ".signals." not in path, path.count("."), path)
+        )
+        _signal_names[signal] = known
+    return known
+
+
+def signal_for(name: str | None, registration: Registration) -> Signal:
+    """The signal that a payload names. Raises UnknownReceiver when this process has none of that name."""
+    signals = registration.signals()
+    for signal in signals:
+        if name is not None and signal_name(signal) == name:
+            return signal
+    found = look_up(name) if name is not None else None
+    if isinstance(found, Signal):
+        return found
+    if len(signals) == 1:
+        return signals[0]
+    raise UnknownReceiver(f"No signal of the name that the payload gives is known here for {registration.name!r}.")

@@ -1,0 +1,54 @@
+"""The one Celery task, through which every delivery enters the worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Task, shared_task
+from celery.exceptions import Reject
+
+from .delivery import run
+from .envelope import seal
+from .exceptions import DeferredSignalsError
+
+#: Stand where Celery would show a task's arguments, in events, logs and Flower.
+ARGSREPR, KWARGSREPR = "(<signed payload>)", "{}"
+
+
+@shared_task(
+    bind=True,
+    name="deferred_signals.deliver",
+    # A delivery whose worker is killed comes back, whatever the project's own defaults are.
+    acks_late=True,
+    reject_on_worker_lost=True,
+    # The receiver's own options decide, see ``outcome``.
+    max_retries=None,
+    ignore_result=True,
+    serializer="json",
+    # What is dead for our reasons is said in one line of our own, without a traceback of our code.
+    throws=(DeferredSignalsError,),
+)
+def deliver(self: Task[..., Any], payload: str) -> str | None:
+    """Run one payload and tell Celery how it ended: it returned, it is retried, or it failed."""
+    request = self.request
+    # What the message asks to be called next is not ours: only names in the registry are ever called.
+    request.callbacks = request.errbacks = request.chain = request.chord = None
+    _, outcome = run(payload)
+    if outcome.state == "retry":
+        try:
+            raise self.retry(
+                args=(seal(outcome.text),),
+                kwargs={},
+                countdown=outcome.countdown,
+                exc=outcome.error,
+                throw=False,
+                argsrepr=ARGSREPR,
+                kwargsrepr=KWARGSREPR,
+            )
+        except Reject as reject:
+            # Celery would drop the message when its retry cannot be published; the original must come back instead.
+            raise Reject(reject.reason, requeue=True) from None
+    if outcome.state == "dead":
+        assert outcome.error is not None
+        raise outcome.error
+    return None if outcome.state == "succeeded" else outcome.state
