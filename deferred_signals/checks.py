@@ -36,7 +36,11 @@ def check_receivers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[ch
     for registration in registry.registrations():
         path = registry.name_of(registration.function)
         target = look_up(path)
-        if registration.options.name is None and target is not registration.function and not _is_method(target, registration):
+        if (
+            registration.options.name is None
+            and target is not registration.function
+            and not _is_method(target, registration)
+        ):
             found.append(
                 checks.Error(
                     f"The deferred receiver {path!r} is not what stands under that path, so nobody reading the path finds it.",

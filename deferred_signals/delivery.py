@@ -51,7 +51,14 @@ class Delivery:
         """The delivery that an envelope carries."""
         created = datetime.fromtimestamp(envelope.created, UTC)
         return cls(
-            envelope.id, envelope.receiver, envelope.signal, created, envelope.attempt, envelope.depth, text, options or Options()
+            envelope.id,
+            envelope.receiver,
+            envelope.signal,
+            created,
+            envelope.attempt,
+            envelope.depth,
+            text,
+            options or Options(),
         )
 
     @property

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
-from weakref import ReferenceType, WeakKeyDictionary, WeakValueDictionary, ref
+from weakref import ReferenceType, WeakValueDictionary, ref
 
 from django.dispatch import Signal
 
 from .exceptions import ConnectError, UnknownReceiver
 from .options import Options
 from .references import look_up, path_of
+from .signal_names import signal_name
 
 Function = Callable[..., Any]
 
@@ -143,33 +143,6 @@ def registrations() -> Iterator[Registration]:
     """Every deferred receiver of this process, by name."""
     found = {registration.name: registration for registration in list(_by_name.values())}
     return iter([found[name] for name in sorted(found)])
-
-
-_signal_names: WeakKeyDictionary[Signal, str] = WeakKeyDictionary()
-
-
-def signal_name(signal: Signal) -> str | None:
-    """The name by which a signal travels: its own ``name``, or the module attribute that holds it, found once."""
-    given = getattr(signal, "name", None)
-    if isinstance(given, str):
-        return given
-    known = _signal_names.get(signal)
-    if known is None:
-        holders = [
-            f"{module.__name__}.{attribute}"
-            for module in list(sys.modules.values())
-            if isinstance(module, ModuleType)
-            for attribute, value in list(vars(module).items())
-            if value is signal
-        ]
-        if not holders:
-            return None
-        # Whoever imported the signal holds it too. Its own module is most likely Django's, or called signals.
-        known = min(
-            holders, key=lambda path: (not path.startswith("django."), ".signals." not in path, path.count("."), path)
-        )
-        _signal_names[signal] = known
-    return known
 
 
 def signal_for(name: str | None, registration: Registration) -> Signal:

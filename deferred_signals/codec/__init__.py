@@ -7,6 +7,6 @@ tag. ``register_codec`` adds a type; the built-in ones are added in the same way
 """
 
 from .base import Decoder, Encoder, register_codec
-from .values import CarriedError, NotCarried
+from .stand_ins import CarriedError, NotCarried
 
 __all__ = ["CarriedError", "Decoder", "Encoder", "NotCarried", "register_codec"]

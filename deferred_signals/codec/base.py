@@ -16,7 +16,7 @@ Decode = Callable[["Decoder", Any], Any]
 T = TypeVar("T")
 
 #: Loaded at the first value: importing the package must not import Django's models.
-_BUILT_IN = ("deferred_signals.codec.values", "deferred_signals.codec.models", "deferred_signals.codec.requests")
+_BUILT_IN = ("scalars", "containers", "named", "stand_ins", "models", "requests")
 
 _exact: dict[type, Encode] = {}
 _families: dict[type | str, Encode] = {}
@@ -25,7 +25,9 @@ _found: dict[type, Encode] = {}
 _loaded = False
 
 
-def add(kind: type | str, encode: Encode, *, tag: str = "", decode: Decode | None = None, subclasses: bool = False) -> None:
+def add(
+    kind: type | str, encode: Encode, *, tag: str = "", decode: Decode | None = None, subclasses: bool = False
+) -> None:
     """Add a codec to the table; ``encode`` returns finished JSON.
 
     ``kind`` may be a dotted path, for a class that must not be imported here, or ``"dataclass"`` for all of those.
@@ -88,7 +90,7 @@ def _load() -> None:
     if not _loaded:
         _loaded = True
         for module in _BUILT_IN:
-            import_module(module)
+            import_module(f"{__package__}.{module}")
 
 
 def _find(kind: type) -> Encode:
@@ -120,7 +122,7 @@ def type_name(value: Any) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-class TwoStates(Exception):  # noqa: N818 - not an error: it asks for the walk to begin again
+class TwoStates(Exception):
     """One send carries two objects of one row, so both must be snapshots; ``row`` says which row."""
 
     def __init__(self, row: Any) -> None:
@@ -155,7 +157,8 @@ class Encoder:
         self.depth += 1
         if self.depth > self.max_depth:
             raise EncodeError(
-                f"it is nested more than {self.max_depth} levels deep (MAX_DEPTH), or contains itself.", type_name(value)
+                f"it is nested more than {self.max_depth} levels deep (MAX_DEPTH), or contains itself.",
+                type_name(value),
             )
 
 

@@ -15,7 +15,7 @@ from django.db.models.base import ModelBase
 from ..exceptions import DecodeError, EncodeError
 from ..references import Reference, known_alias, label_of, model_of, write_alias
 from .base import Decoder, Encoder, TwoStates, add, type_name
-from .values import items
+from .containers import decoded_items, items
 
 
 def _label(model: type[models.Model]) -> str:
@@ -99,7 +99,9 @@ def _decode_snapshot(decoder: Decoder, data: Any) -> models.Model:
     if type(fields) is not dict or not set(fields) <= set(by_name):
         raise DecodeError(f"A snapshot of {model._meta.label} has fields that the model here does not have.")
     values = {
-        name: by_name[name].to_python(made["$field"]) if type(made) is dict and set(made) == {"$field"} else decoder.decode(made)
+        name: by_name[name].to_python(made["$field"])
+        if type(made) is dict and set(made) == {"$field"}
+        else decoder.decode(made)
         for name, made in fields.items()
     }
     ordered = [name for name in by_name if name in values]
@@ -125,7 +127,7 @@ def _queryset(encoder: Encoder, value: models.QuerySet[Any]) -> Any:
 def _decode_queryset(decoder: Decoder, data: Any) -> models.QuerySet[Any]:
     label, alias, pks = data
     manager = model_of(label)._base_manager
-    return manager.using(known_alias(alias)).filter(pk__in=[decoder.decode(pk) for pk in pks])
+    return manager.using(known_alias(alias)).filter(pk__in=decoded_items(decoder, pks))
 
 
 add(models.Model, _instance, tag="$ref", decode=_decode_reference, subclasses=True)

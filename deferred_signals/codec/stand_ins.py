@@ -1,0 +1,92 @@
+"""What stands on the worker for a value that cannot be itself there, and what lazy objects travel as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.functional import LazyObject, Promise
+
+from ..exceptions import EncodeError, NotCarriedError
+from .base import Decoder, Encoder, add, type_name
+
+
+def _lazy_text(encoder: Encoder, value: Promise) -> Any:
+    # What pickle is told: (function, args, kwargs, *types of the result). Only strings can be forced unchanged.
+    if str not in value.__reduce__()[1][3:]:  # type: ignore[index]
+        raise EncodeError("it is a lazy value that is not a string. Evaluate it before the send.", type_name(value))
+    return encoder.encode(str(value))
+
+
+def _lazy_object(encoder: Encoder, value: LazyObject) -> Any:
+    # The pickle protocol is the public way to what a LazyObject wraps.
+    return encoder.encode(value.__reduce__()[1][0])
+
+
+def _exception(encoder: Encoder, value: BaseException) -> Any:
+    return {"$exception": [f"{type(value).__module__}.{type(value).__qualname__}", str(value)]}
+
+
+class CarriedError(Exception):
+    """Stands on the worker for an exception that was an argument: ``type_name`` and the text are what travelled."""
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(type_name, text)
+        self.type_name = type_name
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CarriedError) and self.args == other.args
+
+    def __hash__(self) -> int:
+        return hash(self.args)
+
+
+def _decode_exception(decoder: Decoder, data: Any) -> CarriedError:
+    name, text = data
+    return CarriedError(str(name), str(text))
+
+
+class NotCarried:
+    """Stands on the worker for an argument that could not travel and that the receiver does not name.
+
+    Passing it on is harmless; looking into it raises NotCarriedError, which says what it was and what to do.
+    """
+
+    __slots__ = ("_what",)
+
+    def __init__(self, where: str, type_name: str, reason: str) -> None:
+        object.__setattr__(self, "_what", (where, type_name, reason))
+
+    def _raise(self, *args: Any, **kwargs: Any) -> Any:
+        where, kind, reason = object.__getattribute__(self, "_what")
+        raise NotCarriedError(f"{where} ({kind}) did not travel to the worker: {reason}")
+
+    __getattr__ = __setattr__ = __call__ = __bool__ = __iter__ = __len__ = __getitem__ = __contains__ = __str__ = _raise
+    __int__ = __float__ = __index__ = __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __format__ = _raise
+
+    def __repr__(self) -> str:
+        where, kind, _ = object.__getattribute__(self, "_what")
+        return f"<NotCarried {where} ({kind})>"
+
+
+def not_carried(error: EncodeError) -> dict[str, Any]:
+    """The JSON of the marker for what an EncodeError refused."""
+    return {"$notcarried": [error.path, error.type_name, error.reason]}
+
+
+def _decode_not_carried(decoder: Decoder, data: Any) -> NotCarried:
+    where, kind, reason = data
+    return NotCarried(where, kind, reason)
+
+
+def _not_carried(encoder: Encoder, value: NotCarried) -> Any:
+    return {"$notcarried": list(object.__getattribute__(value, "_what"))}
+
+
+add(Promise, _lazy_text, subclasses=True)
+add(LazyObject, _lazy_object, subclasses=True)
+add(BaseException, _exception, tag="$exception", decode=_decode_exception, subclasses=True)
+add(NotCarried, _not_carried, tag="$notcarried", decode=_decode_not_carried)
