@@ -43,7 +43,7 @@ def check_receivers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[ch
         ):
             found.append(
                 checks.Error(
-                    f"The deferred receiver {path!r} is not what stands under that path, so nobody reading the path finds it.",
+                    f"The deferred receiver {path!r} is not what stands under that path.",
                     hint="Put @receiver outermost, above other decorators, or give the connection a name=.",
                     obj=path_of(registration.function),
                     id="deferred_signals.E003",
@@ -54,7 +54,7 @@ def check_receivers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[ch
             if alias is not None and alias not in connections:
                 found.append(
                     checks.Error(
-                        f"The deferred receiver {registration.name!r} waits for the database {alias!r}, which is not in DATABASES.",
+                        f"The deferred receiver {registration.name!r} waits for {alias!r}, which is not in DATABASES.",
                         hint=f"using= must be one of {', '.join(map(repr, connections))}.",
                         obj=path,
                         id="deferred_signals.E004",

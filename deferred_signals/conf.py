@@ -119,7 +119,7 @@ def current() -> Settings:
     They are read again when ``settings.DEFERRED_SIGNALS`` is another object than last time, which is what
     ``override_settings`` makes of it. Raises ConfigurationError for a mistake.
     """
-    global _last
+    global _last  # noqa: PLW0603 - a cache of one
     raw = getattr(django_settings, "DEFERRED_SIGNALS", None)
     last = _last
     if last is not None and last[0] is raw:

@@ -93,8 +93,8 @@ class DeferredReceiver:
         name = signal_name(signal)
         if name is None and len(self.registration.signals()) > 1:
             raise EncodeError(
-                f"{self.registration.name} listens to several signals, and this one has no name by which the worker could "
-                "tell it: make it a module attribute, or Signal(name=...)."
+                f"{self.registration.name} listens to several signals, and this one has no name by which the worker "
+                "could tell it: make it a module attribute, or Signal(name=...)."
             )
         apart: frozenset[Any] = frozenset()
         while True:

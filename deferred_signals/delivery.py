@@ -106,8 +106,8 @@ def _run(delivery: Delivery, envelope: Envelope) -> Outcome:
     settings = conf.current()
     if envelope.depth > settings.chain_limit:
         error = TooDeep(
-            f"{envelope.depth} deliveries caused each other (CHAIN_LIMIT is {settings.chain_limit}): does a receiver save "
-            "the instance that it listens to? Use update_fields with when=, queryset.update(), or suppress()."
+            f"{envelope.depth} deliveries caused each other (CHAIN_LIMIT is {settings.chain_limit}): does a receiver "
+            "save the instance that it listens to? Use update_fields with when=, queryset.update(), or suppress()."
         )
         return Outcome("dead", error, str(error))
     try:
@@ -117,7 +117,7 @@ def _run(delivery: Delivery, envelope: Envelope) -> Outcome:
     with ExitStack() as stack:
         try:
             stack.enter_context(context.restored(envelope.context))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a user's carrier may raise anything
             return Outcome("dead", error, f"the context cannot be restored ({type(error).__name__})")
         announce(delivery_started, registration.function, delivery=delivery)
         return _deliver(registration, envelope)
@@ -138,13 +138,13 @@ def _deliver(registration: Registration, envelope: Envelope) -> Outcome:
         return outcome.held_up(error, envelope, settings.database_window, "the database did not answer")
     except DecodeError as error:
         return Outcome("dead", error, str(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a user's codec may raise anything
         return Outcome("dead", error, f"an argument cannot be decoded ({type(error).__name__})")
     try:
         _call(registration.function, arguments)
     except Discard as error:
         return Outcome("discarded", error, str(error) or "the receiver discarded it")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - judged, not swallowed
         if isinstance(error, OperationalError | InterfaceError) and _database_is_away():
             return outcome.held_up(error, envelope, settings.database_window, "a database went away")
         return outcome.raised(error, envelope, options)

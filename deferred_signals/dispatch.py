@@ -70,8 +70,8 @@ def _connect_deferred(
     signal.connect(stand_in, sender=sender, weak=False, dispatch_uid=uid, **extra)
     if not pending and not registry.holds(signal, stand_in):
         raise ConnectError(
-            f"{registration.name!r} or its dispatch_uid is connected to this signal and sender already, inline, so Django "
-            "passed this connection over. Disconnect the inline one first."
+            f"{registration.name!r} or its dispatch_uid is connected to this signal and sender already, inline, so "
+            "Django passed this connection over. Disconnect the inline one first."
         )
     registration.connected(stand_in, signal)
 
@@ -101,7 +101,7 @@ class Signal(dispatch.Signal):
         self.name = name
         self.providing_args = None if providing_args is None else list(providing_args)
 
-    def connect(  # type: ignore[override]  # returns the receiver, so that it works as a decorator
+    def connect(
         self,
         receiver: Any = None,
         sender: Any = None,
@@ -111,7 +111,7 @@ class Signal(dispatch.Signal):
         deferred: bool = False,
         **given: Any,
     ) -> Any:
-        """Connect a receiver; also a decorator, bare (``@signal.connect``) or called (``@signal.connect(deferred=True)``).
+        """Connect a receiver; also a decorator, bare (``@signal.connect``) or called (``@signal.connect(...)``).
 
         Arguments are those of Django's ``Signal.connect``, and with ``deferred=True`` the options of docs/options.md.
         A deferred receiver and one connected by the called decorator are held strongly, whatever ``weak`` says.
@@ -168,7 +168,8 @@ def receiver(
     """
 
     def decorate(function: Receiver) -> Receiver:
-        for one in signal if isinstance(signal, list | tuple) else [signal]:
+        several = [signal] if isinstance(signal, dispatch.Signal) else signal
+        for one in several:
             connect(one, function, sender, deferred=deferred, **given)
         return function
 

@@ -66,10 +66,10 @@ def held_up(error: Exception, envelope: Envelope, window: float, reason: str) ->
 
 def held_up_unread(error: NewerWire, window: float) -> Outcome:
     """The same for a payload of a newer wire version: it goes on as it is, with the time since when it waits."""
-    since = (error.data or {}).get("waiting")
-    if type(since) not in (int, float):
-        since = time.time()
-    return wait(error, since, window, str(error), dump({**(error.data or {}), "waiting": since}))
+    data = error.data or {}
+    known = data.get("waiting")
+    since = known if isinstance(known, int | float) else time.time()
+    return wait(error, since, window, str(error), dump({**data, "waiting": since}))
 
 
 def wait(error: Exception, since: float, window: float, reason: str, text: str) -> Outcome:

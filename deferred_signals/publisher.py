@@ -120,12 +120,12 @@ def hand_over(deliveries: Sequence[Delivery]) -> list[backends.Failure]:
     backend = backends.current()
     try:
         failures = backend.publish(deliveries)
-    except Exception as error:
+    except Exception as raised:
         # After the commit nothing may reach the caller, whatever a backend does; where it runs the receivers itself and
         # the project asked for their exceptions (Celery's task_eager_propagates), they are the caller's.
         if backend.inline:
             raise
-        failures = [(delivery, error) for delivery in deliveries]
+        failures = [(delivery, raised) for delivery in deliveries]
     failed = {id(delivery) for delivery, _ in failures}
     for delivery in deliveries:
         if id(delivery) not in failed:
@@ -140,9 +140,8 @@ def hand_over(deliveries: Sequence[Delivery]) -> list[backends.Failure]:
 def _log(failures: Sequence[backends.Failure]) -> None:
     receivers = Counter(delivery.receiver for delivery, _ in failures)
     logger.error(
-        "%d deliveries could not be published and are lost unless a receiver of delivery_unpublished keeps them: %s. The "
-        "last error: %s: %s",
-        len(failures),
+        "Could not be published, and lost unless a receiver of delivery_unpublished keeps them: deliveries to %s. "
+        "The last error: %s: %s",
         ", ".join(f"{name} ({count})" for name, count in receivers.items()),
         type(failures[-1][1]).__name__,
         failures[-1][1],

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.apps import apps
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import connections, router
 
 from .exceptions import DecodeError, InstanceMissing
@@ -115,10 +115,9 @@ class Reference(NamedTuple):
         pk = self.pk
         try:
             if not isinstance(pk, tuple):
-                assert model._meta.pk is not None
                 pk = model._meta.pk.to_python(pk)
             return model._base_manager.using(alias).get(pk=pk)
-        except model.DoesNotExist:
+        except ObjectDoesNotExist:
             raise InstanceMissing(f"A row of {self.label} that the delivery refers to is gone.") from None
         except (ValidationError, ValueError, TypeError):
             raise DecodeError(f"The payload's primary key is none for {self.label}.") from None

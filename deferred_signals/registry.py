@@ -79,8 +79,8 @@ def name_of(function: Function) -> str:
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, type | ModuleType):
         raise ConnectError(
-            f"The method {function.__name__!r} of an instance of {type(owner).__qualname__} cannot be deferred: a worker "
-            "has no such instance. Use a module-level function, a static method or a class method."
+            f"The method {function.__name__!r} of an instance of {type(owner).__qualname__} cannot be deferred: a "
+            "worker has no such instance. Use a module-level function, a static method or a class method."
         )
     path = path_of(function)
     if isinstance(owner, type):
@@ -89,8 +89,8 @@ def name_of(function: Function) -> str:
     if path is None:
         what = getattr(function, "__qualname__", None) or f"an object of type {type(function).__qualname__}"
         raise ConnectError(
-            f"{what!r} cannot be deferred: lambdas, functions inside functions and callable objects have no dotted path "
-            "by which a worker could find them. Write a function at module level."
+            f"{what!r} cannot be deferred: lambdas, functions inside functions and callable objects have no dotted "
+            "path by which a worker could find them. Write a function at module level."
         )
     if path.startswith("__main__."):
         raise ConnectError(

@@ -12,7 +12,7 @@ from .envelope import seal
 from .exceptions import DeferredSignalsError
 
 #: Stand where Celery would show a task's arguments, in events, logs and Flower.
-ARGSREPR, KWARGSREPR = "(<signed payload>)", "{}"
+REPRS: dict[str, Any] = {"argsrepr": "(<signed payload>)", "kwargsrepr": "{}"}
 
 
 @shared_task(
@@ -42,13 +42,11 @@ def deliver(self: Task[..., Any], payload: str) -> str | None:
                 countdown=outcome.countdown,
                 exc=outcome.error,
                 throw=False,
-                argsrepr=ARGSREPR,
-                kwargsrepr=KWARGSREPR,
+                **REPRS,
             )
         except Reject as reject:
             # Celery would drop the message when its retry cannot be published; the original must come back instead.
-            raise Reject(reject.reason, requeue=True) from None
+            raise Reject(str(reject), requeue=True) from None
     if outcome.state == "dead":
-        assert outcome.error is not None
-        raise outcome.error
+        raise outcome.error  # type: ignore[misc]  # nothing dies without an error
     return None if outcome.state == "succeeded" else outcome.state

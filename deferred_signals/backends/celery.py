@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from celery import Celery, current_app, current_task
+from celery import Celery, current_task
 
 from .. import conf
 from ..delivery import Delivery
@@ -29,22 +29,22 @@ class CeleryBackend(Backend):
     @property
     def inline(self) -> bool:
         """True with Celery's ``task_always_eager``."""
-        return bool(_app().conf.task_always_eager)
+        return bool(deliver.app.conf.task_always_eager)
 
     def check(self) -> None:
         """Raise ConfigurationError when this process has no Celery app of its project."""
-        app = _app()
+        app = deliver.app
         # Celery makes up an app named "default" where none was made; its broker would be anybody's on localhost.
         if app.main == "default" and not app.conf.broker_url:
             raise ConfigurationError(
-                "This process has no Celery app, so deliveries cannot be published. Create one as in Celery's 'First steps "
-                "with Django' (proj/celery.py) and import it in your project's __init__.py: from .celery import app as "
-                "celery_app. In tests you can set DEFERRED_SIGNALS = {'BACKEND': 'immediate'}."
+                "This process has no Celery app, so deliveries cannot be published. Create one as in Celery's 'First "
+                "steps with Django' (proj/celery.py) and import it in your project's __init__.py: from .celery import "
+                "app as celery_app. In tests you can set DEFERRED_SIGNALS = {'BACKEND': 'immediate'}."
             )
 
     def publish(self, deliveries: Sequence[Delivery]) -> list[Failure]:
         """Publish a message each; return those that the broker did not take in time."""
-        app = _app()
+        app = deliver.app
         if app.conf.task_always_eager:
             return _run_eagerly(deliveries)
         lane = self._take(app)
@@ -74,17 +74,13 @@ class CeleryBackend(Backend):
             return lane
 
 
-def _app() -> Celery:
-    return current_app._get_current_object()  # type: ignore[no-any-return,attr-defined]  # documented, not in the stubs
-
-
 def _run_eagerly(deliveries: Sequence[Delivery]) -> list[Failure]:
     """What ``task_always_eager`` asks for, in the caller's thread; with ``task_eager_propagates`` the first error."""
     errors = []
     for delivery in deliveries:
         try:
             deliver.apply_async((delivery.payload,), task_id=delivery.id, shadow=delivery.receiver)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised below
             errors.append(error)
     if errors:
         raise errors[0]

@@ -1,9 +1,9 @@
 """Hand-overs to the broker that nobody waits for longer than allowed.
 
-A publish can hang for as long as the broker likes (frozen, over its memory limit, behind a firewall that drops packets),
-and no timeout of the client libraries bounds all of it. So each hand-over is done by a *lane*, a thread with a connection
-of its own, and the caller waits as long as there is progress. A lane that makes none is left behind. The connection is the
-lane's, so nothing of it is shared with other threads or, after a fork, with the parent process.
+A publish can hang for as long as the broker likes (frozen, over its memory limit, behind a firewall that drops
+packets), and no timeout of the client libraries bounds all of it. So each hand-over is done by a *lane*, a thread with
+a connection of its own, and the caller waits as long as there is progress. A lane that makes none is left behind. The
+connection is the lane's, so nothing of it is shared with other threads or, after a fork, with the parent process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from django.db import connections
 from kombu.exceptions import OperationalError
 
 from ..delivery import Delivery
-from ..tasks import ARGSREPR, KWARGSREPR, deliver
+from ..tasks import REPRS, deliver
 from .base import Failure
 
 #: A stale connection is replaced at once and a refused one tried again; the caller's patience bounds the whole.
@@ -60,7 +60,7 @@ class Lane:
     """A thread that publishes jobs over a broker connection of its own."""
 
     def __init__(self, app: Celery) -> None:
-        # RabbitMQ confirms each message unless the project says otherwise: without, a broken connection loses them silently.
+        # RabbitMQ confirms each message unless the project says otherwise: a broken connection loses them silently.
         options = {"confirm_publish": True, **app.conf.broker_transport_options}
         self.connection = app.connection_for_write(transport_options=options)
         self.producer = app.amqp.Producer(self.connection, auto_declare=False)
@@ -86,7 +86,7 @@ class Lane:
                 return
             try:
                 self._publish_one(delivery, job.ancestry)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
                 job.failures.append((delivery, error))
                 if isinstance(error, OperationalError) and not self.connection.connected:
                     # The broker is away: the others would fail as slowly, one after another.
@@ -101,11 +101,10 @@ class Lane:
             task_id=delivery.id,
             producer=self.producer,
             shadow=delivery.receiver,
-            argsrepr=ARGSREPR,
-            kwargsrepr=KWARGSREPR,
             retry=True,
             retry_policy=RETRY_POLICY,
             add_to_parent=False,
+            **REPRS,
             **ancestry,
             **delivery.options.message,
         )

@@ -86,7 +86,7 @@ _registered: dict[str, str | None] = {}
 
 
 def _load() -> None:
-    global _loaded
+    global _loaded  # noqa: PLW0603 - once per process
     if not _loaded:
         _loaded = True
         for module in _BUILT_IN:

@@ -38,6 +38,10 @@ def _collection(kind: Callable[[list[Any]], Any], tag: str) -> None:
     )
 
 
+#: Characters of a key that an error message shows.
+_SHOWN = 30
+
+
 def _dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
     encoder.down(value)
     number = 0
@@ -54,7 +58,7 @@ def _dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
                 number += 1
     except EncodeError as error:
         # Keys are data: only one that looks like a field name is shown.
-        shown = repr(key) if type(key) is str and key.isidentifier() and len(key) <= 30 else f"item {number}"
+        shown = repr(key) if type(key) is str and key.isidentifier() and len(key) <= _SHOWN else f"item {number}"
         raise error.under(f"[{shown}]") from None
     encoder.depth -= 1
     return made

@@ -1,4 +1,4 @@
-"""The codecs of what travels with the name of a class, a function or a signal: looked up, never imported or called."""
+"""The codecs of what travels with the name of a class, function or signal: looked up, never imported."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def importable(value: Any) -> str:
     """The dotted path of a class or function, when it leads back to it. Raises EncodeError."""
     if not is_importable(value):
         raise EncodeError(
-            "it cannot be found again by its dotted path. Classes and functions travel by name and must stand at module "
-            "level under the name they were defined with.",
+            "it cannot be found again by its dotted path. Classes and functions travel by name and must stand at "
+            "module level under the name they were defined with.",
             f"{type_name(value)} {getattr(value, '__qualname__', '')}".strip(),
         )
-    return path_of(value)  # type: ignore[return-value]  # is_importable says it has one
+    return str(path_of(value))
 
 
 def found(path: Any, kind: Any) -> Any:
@@ -70,14 +70,14 @@ def _named_tuple(encoder: Encoder, value: tuple[Any, ...]) -> Any:
 def _decode_namedtuple(decoder: Decoder, data: Any) -> Any:
     path, values = data
     kind = found(path, type)
-    if not issubclass(kind, tuple) or len(kind._fields) != len(values):  # type: ignore[attr-defined]
+    if not issubclass(kind, tuple) or len(kind._fields) != len(values):
         raise ValueError("not that named tuple")
     # tuple.__new__ and not the class: a __new__ of the user's could do anything with what the wire says.
     return tuple.__new__(kind, decoded_items(decoder, values))
 
 
 def _dataclass(encoder: Encoder, value: Any) -> Any:
-    kind = type(value)
+    kind: Any = type(value)
     names = [field.name for field in dataclasses.fields(kind)]
     cached = {
         name
@@ -105,7 +105,7 @@ def _decode_dataclass(decoder: Decoder, data: Any) -> Any:
     if {field.name for field in dataclasses.fields(kind)} != set(values):
         raise ValueError("its fields have changed")
     # Neither __init__ nor __post_init__ runs: the fields are set to what they were.
-    made = object.__new__(kind)
+    made = object.__new__(kind)  # type: ignore[arg-type]  # found says it is a class
     for name, item in values.items():
         object.__setattr__(made, name, decoder.decode(item))
     return made

@@ -53,7 +53,7 @@ def _request(encoder: Encoder, value: HttpRequest) -> Any:
 
 def _decode_anonymous(decoder: Decoder, data: Any) -> Any:
     # Imported when the value comes: not every project has django.contrib.auth.
-    from django.contrib.auth.models import AnonymousUser
+    from django.contrib.auth.models import AnonymousUser  # noqa: PLC0415
 
     return AnonymousUser()
 

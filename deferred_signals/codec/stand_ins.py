@@ -12,12 +12,12 @@ from .base import Decoder, Encoder, add, type_name
 
 def _lazy_text(encoder: Encoder, value: Promise) -> Any:
     # What pickle is told: (function, args, kwargs, *types of the result). Only strings can be forced unchanged.
-    if str not in value.__reduce__()[1][3:]:  # type: ignore[index]
+    if str not in value.__reduce__()[1][3:]:
         raise EncodeError("it is a lazy value that is not a string. Evaluate it before the send.", type_name(value))
     return encoder.encode(str(value))
 
 
-def _lazy_object(encoder: Encoder, value: LazyObject) -> Any:
+def _lazy_object(encoder: Encoder, value: LazyObject[Any]) -> Any:
     # The pickle protocol is the public way to what a LazyObject wraps.
     return encoder.encode(value.__reduce__()[1][0])
 
