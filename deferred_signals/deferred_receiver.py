@@ -43,14 +43,15 @@ class DeferredReceiver:
         self, registration: Registration, signal: dispatch.Signal, key: Any, given: Options, pending: bool
     ) -> None:
         functools.update_wrapper(self, registration.function)
-        # The stand-in is sync even for an async receiver: Django must not await it.
-        for mark in ("_is_coroutine_mark", "_is_coroutine"):
-            self.__dict__.pop(mark, None)
+        # The stand-in is sync even for an async receiver: Django must not await it. The marks of Python and asgiref
+        # that update_wrapper has copied are called _is_coroutine, _is_coroutine_mark and _is_coroutine_marker.
+        for name in [name for name in vars(self) if name.startswith("_is_coroutine")]:
+            delattr(self, name)
         self.registration = registration
         self.key = key
         self.options = given
         #: Whether Django waits for the model of a lazy "app.Model" sender before it connects this.
-        self.pending = pending
+        self.pending = False
         module = sys.modules.get(MODEL_SIGNALS)
         self._of_django = module is not None and any(value is signal for value in vars(module).values())
         self._snapshot = given.instance == "snapshot" or (

@@ -65,10 +65,11 @@ def _connect_deferred(
                 f"{registration.name!r} is connected to this signal and sender already, with other options."
             )
     lazy = getattr(sys.modules.get(MODEL_SIGNALS), "ModelSignal", None)
-    pending = isinstance(sender, str) and lazy is not None and isinstance(signal, lazy)
-    stand_in = DeferredReceiver(registration, signal, key, parsed, pending)
+    stand_in = DeferredReceiver(registration, signal, key, parsed)
     signal.connect(stand_in, sender=sender, weak=False, dispatch_uid=uid, **extra)
-    if not pending and not registry.holds(signal, stand_in):
+    connected = registry.holds(signal, stand_in)
+    stand_in.pending = not connected and isinstance(sender, str) and lazy is not None and isinstance(signal, lazy)
+    if not connected and not stand_in.pending:
         raise ConnectError(
             f"{registration.name!r} or its dispatch_uid is connected to this signal and sender already, inline, so "
             "Django passed this connection over. Disconnect the inline one first."

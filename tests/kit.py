@@ -1,0 +1,65 @@
+"""Fixtures of the tests that run in pytest's own process; a plugin, see conftest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.dispatch import Signal
+
+from deferred_signals import backends, connect
+from deferred_signals.backends.memory import MemoryBackend
+from deferred_signals.outcome import Outcome
+from tests import receivers
+
+
+@pytest.fixture(autouse=True)
+def _fresh_receivers() -> None:
+    receivers.calls.clear()
+    receivers.troubles.clear()
+    receivers.inquiries.clear()
+
+
+@pytest.fixture
+def memory() -> Iterator[MemoryBackend]:
+    """The backend of tests.settings, empty."""
+    backend = backends.current()
+    assert isinstance(backend, MemoryBackend)
+    backend.payloads.clear()
+    yield backend
+    backend.payloads.clear()
+
+
+@pytest.fixture
+def calls() -> list[tuple[str, Any, dict[str, Any]]]:
+    """What the receivers of tests.receivers were called with."""
+    return receivers.calls
+
+
+Link = Callable[..., Any]
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    """Connect a deferred receiver, or with ``deferred=False`` an inline one, until the end of the test."""
+    links: list[tuple[Signal, Any, Any, Any]] = []
+
+    def connect_one(signal: Signal, function: Any, sender: Any = None, *, deferred: bool = True, **given: Any) -> Any:
+        links.append((signal, function, sender, given.get("dispatch_uid")))
+        return connect(signal, function, sender, deferred=deferred, **given)
+
+    yield connect_one
+    for signal, function, sender, uid in links:
+        signal.disconnect(function, sender=sender, dispatch_uid=uid)
+
+
+@pytest.fixture
+def outcome_of(memory: MemoryBackend) -> Callable[[], Outcome]:
+    """Run the one delivery that waits and return how it ended."""
+
+    def run() -> Outcome:
+        ((_, outcome),) = memory.deliver()
+        return outcome
+
+    return run

@@ -1,0 +1,353 @@
+"""Connecting: every form that Django knows, deferred and not, and what is refused."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from asgiref.sync import iscoroutinefunction
+from django.apps.registry import Apps
+from django.db.backends.signals import connection_created
+from django.db.models import signals as model_signals
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
+from django.dispatch import Signal as DjangoSignal
+from django.dispatch import receiver as django_receiver
+
+from deferred_signals import Delivery, Signal, connect, disconnect, receiver
+from deferred_signals.backends.memory import MemoryBackend
+from deferred_signals.exceptions import ConnectError, EncodeError
+from deferred_signals.signals import delivery_finished
+from tests import receivers
+from tests.kit import Link
+from tests.receivers import Heir, Holder, asynchronous, first, on_item, second, some_view, wrapped
+from tests.shop.models import Article, Customer
+
+pizza_done = Signal()
+pizza_lost = Signal(providing_args=["toppings", "size"])
+plain = DjangoSignal()
+
+Calls = list[tuple[str, Any, dict[str, Any]]]
+
+each_way = pytest.mark.parametrize("deferred", [False, True], ids=["inline", "deferred"])
+
+
+def heard(memory: MemoryBackend, calls: Calls) -> list[str]:
+    """The receivers that were called, after whatever waits has been delivered."""
+    memory.deliver()
+    return [name for name, _, _ in calls]
+
+
+@each_way
+class TestEveryFormOfConnecting:
+    def test_a_custom_signal_connects_sends_and_disconnects(self, deferred, memory, calls):
+        pizza_done.connect(first, deferred=deferred)
+        pizza_done.send(sender=None, toppings=["ham"])
+        assert heard(memory, calls) == ["first"]
+        assert calls[0][2] == {"signal": pizza_done, "toppings": ["ham"]}
+        assert pizza_done.disconnect(first)
+        pizza_done.send(sender=None, toppings=[])
+        assert heard(memory, calls) == ["first"]
+
+    def test_the_decorator_takes_one_signal(self, deferred, memory, calls, link):
+        assert receiver(pizza_done, deferred=deferred)(first) is first
+        pizza_done.send(sender=None)
+        assert heard(memory, calls) == ["first"]
+        disconnect(pizza_done, first)
+
+    @pytest.mark.parametrize("kind", [list, tuple])
+    def test_the_decorator_takes_several_signals(self, deferred, kind, memory, calls):
+        several = kind([pizza_done, pizza_lost])
+        receiver(several, deferred=deferred)(first)
+        pizza_done.send(sender=None)
+        pizza_lost.send(sender=None)
+        assert heard(memory, calls) == ["first", "first"]
+        assert [kwargs["signal"] for _, _, kwargs in calls] == [pizza_done, pizza_lost]
+        assert [disconnect(one, first) for one in several] == [True, True]
+
+    @pytest.mark.parametrize("sender", [Customer, some_view, None, "waiter"], ids=["class", "function", "none", "text"])
+    def test_a_sender_arrives_as_what_it_is(self, deferred, sender, memory, calls, link):
+        link(pizza_done, first, sender, deferred=deferred)
+        pizza_done.send(sender=sender)
+        pizza_done.send(sender=Holder)
+        assert heard(memory, calls)[0] == "first"
+        assert calls[0][1] is sender or calls[0][1] == sender == "waiter"
+
+    def test_only_the_sender_that_was_asked_for_is_heard(self, deferred, memory, calls, link):
+        link(pizza_done, first, Customer, deferred=deferred)
+        pizza_done.send(sender=Article)
+        assert heard(memory, calls) == []
+
+    def test_a_sender_instance_arrives_itself_or_as_its_class(self, deferred, memory, calls, link):
+        holder = Holder()
+        link(pizza_done, first, holder, deferred=deferred)
+        pizza_done.send(sender=holder)
+        assert heard(memory, calls) == ["first"]
+        assert calls[0][1] is (Holder if deferred else holder)
+
+    def test_a_dispatch_uid_connects_once_and_disconnects(self, deferred, memory, calls):
+        for _ in range(2):
+            pizza_done.connect(first, dispatch_uid="only one", deferred=deferred)
+        pizza_done.send(sender=None)
+        assert heard(memory, calls) == ["first"]
+        assert pizza_done.disconnect(dispatch_uid="only one")
+        assert not pizza_done.has_listeners()
+
+    def test_the_called_decorator_holds_its_receiver(self, deferred, memory, calls):
+        assert pizza_done.connect(deferred=deferred, sender=Customer)(first) is first
+        pizza_done.send(sender=Customer)
+        assert heard(memory, calls) == ["first"]
+        assert pizza_done.disconnect(first, sender=Customer)
+
+    def test_djangos_own_decorator_passes_deferred_on(self, deferred, memory, calls):
+        django_receiver(pizza_done, deferred=deferred)(first)
+        pizza_done.send(sender=None)
+        assert heard(memory, calls) == ["first"]
+        assert pizza_done.disconnect(first)
+
+    def test_a_signal_of_django_or_a_third_party_can_be_connected(self, deferred, memory, calls):
+        assert connect(plain, first, deferred=deferred) is first
+        plain.send(sender=None)
+        assert heard(memory, calls) == ["first"]
+        assert plain.disconnect(first)
+        assert not plain.has_listeners()
+
+    def test_static_and_class_methods_can_be_connected(self, deferred, memory, calls, link):
+        for function in (Holder.static, Holder.of_class, Heir.of_class):
+            link(pizza_done, function, deferred=deferred)
+        pizza_done.send(sender=None)
+        assert heard(memory, calls) == ["static", "of_class Holder", "of_class Heir"]
+
+    def test_a_class_method_disconnects_like_a_function(self, deferred):
+        connect(pizza_done, Holder.of_class, deferred=deferred)
+        assert pizza_done.disconnect(Holder.of_class)
+        assert not pizza_done.has_listeners()
+
+    def test_a_wrapped_receiver_is_called_through_its_wrapper(self, deferred, memory, calls, link):
+        link(pizza_done, wrapped, deferred=deferred)
+        pizza_done.send(sender=None)
+        assert heard(memory, calls) == ["wrapped"]
+
+    def test_an_async_receiver_is_awaited(self, deferred, memory, calls, link):
+        link(pizza_done, asynchronous, deferred=deferred)
+        pizza_done.send(sender=None)
+        assert heard(memory, calls) == ["asynchronous"]
+
+    def test_connecting_twice_is_connecting_once(self, deferred, memory, calls, link):
+        link(pizza_done, first, deferred=deferred)
+        link(pizza_done, first, deferred=deferred)
+        pizza_done.send(sender=None)
+        assert heard(memory, calls) == ["first"]
+
+
+class TestTheFourSends:
+    def test_send_returns_the_delivery_as_the_response(self, memory, link):
+        link(pizza_done, first)
+        link(pizza_done, second, deferred=False)
+        (stand_in, delivery), (inline, nothing) = pizza_done.send(sender=None)
+        assert isinstance(delivery, Delivery)
+        assert (stand_in.__qualname__, inline, nothing) == ("first", second, None)
+        ((waiting, _),) = memory.payloads
+        assert waiting is delivery
+
+    def test_send_robust_returns_what_cannot_travel_as_the_response(self, memory, link):
+        link(pizza_done, on_item)
+        link(pizza_done, second)
+        (_, error), (_, delivery) = pizza_done.send_robust(sender=None, item=object())
+        assert isinstance(error, EncodeError)
+        assert isinstance(delivery, Delivery)
+
+    async def test_asend_publishes(self, memory, link):
+        link(pizza_done, asynchronous)
+        ((_, delivery),) = await pizza_done.asend(sender=None)
+        assert isinstance(delivery, Delivery)
+
+    async def test_asend_robust_publishes(self, memory, link):
+        link(pizza_done, first)
+        ((_, delivery),) = await pizza_done.asend_robust(sender=None)
+        assert isinstance(delivery, Delivery)
+
+    def test_none_of_the_four_is_overridden(self):
+        for name in ("send", "send_robust", "asend", "asend_robust", "disconnect", "has_listeners"):
+            assert getattr(Signal, name) is getattr(DjangoSignal, name)
+
+
+@pytest.mark.django_db
+class TestModelSignals:
+    @pytest.mark.parametrize("signal", [pre_save, post_save, pre_delete, post_delete])
+    @each_way
+    def test_every_model_signal_arrives_with_its_instance(
+        self, signal, deferred, memory, calls, link, django_capture_on_commit_callbacks
+    ):
+        link(signal, receivers.on_instance, Customer, deferred=deferred)
+        with django_capture_on_commit_callbacks(execute=True):
+            customer = Customer.objects.create(name="Ada")
+            pk = customer.pk
+            customer.delete()
+        # The row is gone by now, so a reference to it is discarded: that is its rule, not a loss.
+        expected = [] if deferred and signal is post_save else ["on_instance"]
+        assert heard(memory, calls) == expected
+        for _, sender, kwargs in calls:
+            assert sender is Customer
+            assert kwargs["instance"].name == "Ada"
+            assert kwargs["instance"].pk == (None if deferred and signal is pre_save else pk) or not deferred
+
+    def test_a_lazy_sender_is_resolved(self, memory, calls, link):
+        link(post_save, first, "shop.Customer", on_commit=False)
+        Customer.objects.create(name="Ada")
+        Article.objects.create(title="Pot")
+        assert heard(memory, calls) == ["first"]
+
+    def test_a_lazy_sender_may_have_to_be_waited_for(self):
+        registry = Apps()  # one of its own: what waits in the real one, waits for ever
+        connect(post_save, wrapped, "shop.Unborn", deferred=True, apps=registry)
+        connect(post_save, wrapped, "shop.Unborn", deferred=True, apps=registry)
+        with pytest.raises(ConnectError, match="other options"):
+            connect(post_save, wrapped, "shop.Customer", deferred=True, max_retries=9)
+
+    def test_disconnect_on_djangos_own_signal_finds_the_plain_function(self):
+        connect(post_save, first, Customer, deferred=True)
+        assert post_save.disconnect(first, sender=Customer)
+        assert not post_save.has_listeners(Customer)
+
+
+class TestWhoLooksAtTheReceivers:
+    def test_the_stand_in_has_the_functions_name_and_is_not_async(self, link):
+        link(pizza_done, asynchronous)
+        ((stand_in, _),) = pizza_done.send(sender=None)
+        assert (stand_in.__name__, stand_in.__module__) == ("asynchronous", "tests.receivers")
+        assert not iscoroutinefunction(stand_in)
+        assert repr(stand_in) == "<DeferredReceiver tests.receivers.asynchronous>"
+
+    def test_a_function_marked_as_a_coroutine_gives_a_sync_stand_in(self, link, memory):
+        from asgiref.sync import markcoroutinefunction
+
+        def plain_function(sender: Any, **kwargs: Any) -> None: ...
+
+        plain_function.__qualname__, plain_function.__module__ = "some_view", "tests.receivers"
+        link(pizza_done, markcoroutinefunction(plain_function))
+        assert [type(response) for _, response in pizza_done.send(sender=None)] == [Delivery]
+
+    def test_debug_finds_a_receiver_without_kwargs(self, settings):
+        settings.DEBUG = True
+        with pytest.raises(ValueError, match="keyword arguments"):
+            connect(pizza_done, receivers.without_kwargs, deferred=True)
+
+    def test_debug_lets_a_receiver_be_connected_again_with_other_options(self, settings):
+        settings.DEBUG = True  # Django's check then keeps the first stand-in alive
+        for retries in (1, 2):
+            connect(pizza_done, first, deferred=True, max_retries=retries)
+            assert pizza_done.disconnect(first)
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("function", "remedy"),
+        [
+            (lambda sender, **kwargs: None, "at module level"),
+            (functools.partial(first), "functools.partial"),
+            (Holder().of_instance, "static method or a class method"),
+            (functools.partialmethod(first), "callable"),
+            (Holder(), "callable"),
+        ],
+        ids=["lambda", "partial", "bound method", "partial method", "object"],
+    )
+    def test_what_a_worker_could_not_find_again(self, function, remedy):
+        with pytest.raises(ConnectError, match=remedy):
+            pizza_done.connect(function, deferred=True)
+        assert not pizza_done.has_listeners()
+
+    def test_a_callable_object(self):
+        class Caller:
+            def __call__(self, **kwargs: Any) -> None: ...
+
+        with pytest.raises(ConnectError, match=r"Caller.* cannot be deferred.*at module level"):
+            pizza_done.connect(Caller(), deferred=True)
+
+    def test_a_local_function(self):
+        def local(sender: Any, **kwargs: Any) -> None: ...
+
+        with pytest.raises(ConnectError, match=r"<locals>.local' cannot be deferred.*at module level"):
+            pizza_done.connect(local, deferred=True)
+
+    def test_a_receiver_of_the_main_module(self, monkeypatch):
+        monkeypatch.setattr(second, "__module__", "__main__")
+        with pytest.raises(ConnectError, match="another __main__"):
+            pizza_done.connect(second, deferred=True)
+
+    @pytest.mark.parametrize(
+        "signal",
+        [
+            model_signals.class_prepared,
+            model_signals.pre_init,
+            model_signals.post_init,
+            connection_created,
+            delivery_finished,
+        ],
+    )
+    def test_a_signal_for_which_deferring_means_nothing(self, signal):
+        with pytest.raises(ConnectError, match=r"cannot have deferred receivers: .*\."):
+            connect(signal, first, deferred=True)
+
+    def test_an_option_of_deferred_receivers_for_an_inline_one(self):
+        for attempt in (lambda: pizza_done.connect(first, queue="mail"), lambda: connect(plain, first, max_retries=1)):
+            with pytest.raises(TypeError, match="add deferred=True"):
+                attempt()
+
+    def test_an_argument_that_django_does_not_know_for_an_inline_one(self):
+        with pytest.raises(TypeError, match="nonsense"):
+            pizza_done.connect(first, nonsense=1)
+
+    def test_a_function_that_is_connected_inline_already(self):
+        pizza_done.connect(first)
+        with pytest.raises(ConnectError, match="inline"):
+            pizza_done.connect(first, deferred=True)
+        assert pizza_done.disconnect(first)
+
+    def test_a_repetition_with_other_options(self, link):
+        link(pizza_done, first, queue="mail")
+        with pytest.raises(ConnectError, match="already, with other options"):
+            pizza_done.connect(first, deferred=True, queue="bulk")
+
+    def test_one_name_with_two_sets_of_options_for_the_worker(self, link):
+        link(pizza_done, first, max_retries=1)
+        with pytest.raises(ConnectError, match="name="):
+            pizza_lost.connect(first, deferred=True, max_retries=2)
+        link(pizza_lost, first, max_retries=2, name="tests.other_name")
+
+    @pytest.mark.parametrize("given", [{"name": "tests.receivers.first"}, {"aliases": ("tests.receivers.first",)}])
+    def test_the_name_of_another_receiver(self, given, link):
+        link(pizza_done, first)
+        with pytest.raises(ConnectError, match=r"belongs to 'tests.receivers.first' already"):
+            pizza_done.connect(second, deferred=True, **given)
+
+
+class TestImporting:
+    def test_the_package_needs_no_settings_and_imports_neither_celery_nor_models(self):
+        code = (
+            "import sys, deferred_signals as d\n"
+            "signal = d.Signal()\n"
+            "@signal.connect\n"
+            "def inline(sender, **kwargs): return 7\n"
+            "assert [value for _, value in signal.send(sender=None)] == [7]\n"
+            "print('celery' in sys.modules, 'django.db.models' in sys.modules)\n"
+            "from django.conf import settings\n"
+            "print(settings.configured)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.stdout == "False False\nFalse\n", done.stderr
+
+    def test_the_bare_decorator_fires(self, memory, calls):
+        signal = Signal()
+
+        @signal.connect
+        def local(sender: Any, **kwargs: Any) -> str:
+            return "heard"
+
+        assert [value for _, value in signal.send(sender=None)] == ["heard"]
+
+    def test_providing_args_is_kept_as_documentation(self):
+        assert pizza_lost.providing_args == ["toppings", "size"]
+        assert Signal(use_caching=True).providing_args is None
