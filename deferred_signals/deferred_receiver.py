@@ -39,9 +39,7 @@ class DeferredReceiver:
     To whoever looks (debug-toolbar, factory_boy, log lines) it has the name and the signature of the function.
     """
 
-    def __init__(
-        self, registration: Registration, signal: dispatch.Signal, key: Any, given: Options, pending: bool
-    ) -> None:
+    def __init__(self, registration: Registration, signal: dispatch.Signal, key: Any, given: Options) -> None:
         functools.update_wrapper(self, registration.function)
         # The stand-in is sync even for an async receiver: Django must not await it. The marks of Python and asgiref
         # that update_wrapper has copied are called _is_coroutine, _is_coroutine_mark and _is_coroutine_marker.
