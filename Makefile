@@ -1,0 +1,64 @@
+# Needs Python (3.11 or newer) and make; everything else is installed into $(VENV).
+# Another interpreter or line of Django: make test-quick PYTHON=python3.13 VENV=var/venv-5.2 DJANGO='Django<6'
+
+PYTHON ?= python3
+VENV ?= .venv
+DJANGO ?= Django
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+BIN := $(VENV)/bin
+# Two processes already halve the wall time; more would compete with the servers and workers that the tests start.
+PROCESSES ?= 2
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-quick lint format docs bench build clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## sign a user up in the example shop and watch the worker write the e-mail
+	$(BIN)/python example_project/demo.py
+
+test: $(VENV)/.test ## everything, with real workers and servers, and the coverage of the core
+	$(BIN)/python -m pytest -n $(PROCESSES) --cov $(PYTEST_ARGS)
+
+test-quick: $(VENV)/.test ## everything that needs no worker and no server
+	$(BIN)/python -m pytest -n $(PROCESSES) --ignore tests/integration $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint $(VENV)/.test ## ruff, mypy (strict), the floors of the package
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -p no:randomly tests/test_floors.py
+
+format: $(VENV)/.lint ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.docs ## build the documentation; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/.bench ## what a send and a delivery cost, beside Django and Celery by hand
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+build: $(VENV)/.build ## wheel and sdist into dist/, checked
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m zipfile --list dist/*.whl | grep 'deferred_signals/py.typed'
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) build dist docs/_build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp per dependency group of pyproject.toml, so that each target installs only what it needs, once.
+$(VENV)/.pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer, please: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV) || { echo "no venv: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'  # the first with --group
+	touch $@
+
+$(VENV)/.%: $(VENV)/.pip pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable . --group $* '$(DJANGO)'
+	touch $@
