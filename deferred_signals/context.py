@@ -21,18 +21,20 @@ class Carrier(NamedTuple):
 
 
 def zone_to_text(zone: tzinfo | None) -> str | None:
-    """``"Europe/Vienna"`` or a fixed offset in seconds, ``"+3600.0"``; None for what can be neither."""
+    """``"Europe/Vienna"``, or a fixed offset in seconds and its name, ``"+3600.0 CET"``; None for what is neither."""
     if isinstance(zone, ZoneInfo):
         return zone.key
     if isinstance(zone, timezone):
-        return f"{zone.utcoffset(None).total_seconds():+}"
+        return f"{zone.utcoffset(None).total_seconds():+} {zone.tzname(None)}"
     return None
 
 
 def zone_from_text(text: str) -> tzinfo:
     """The time zone that ``zone_to_text`` described; ValueError or ZoneInfoNotFoundError for any other text."""
     if text[0] in "+-":
-        return timezone(timedelta(seconds=float(text)))
+        offset, _, name = text.partition(" ")
+        unnamed = timezone(timedelta(seconds=float(offset)))
+        return unnamed if unnamed.tzname(None) == name else timezone(unnamed.utcoffset(None), name)
     return ZoneInfo(text)
 
 

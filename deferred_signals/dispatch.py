@@ -169,7 +169,7 @@ def receiver(
     """
 
     def decorate(function: Receiver) -> Receiver:
-        several = [signal] if isinstance(signal, dispatch.Signal) else signal
+        several = signal if isinstance(signal, list | tuple) else [signal]
         for one in several:
             connect(one, function, sender, deferred=deferred, **given)
         return function

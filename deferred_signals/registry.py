@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
-from weakref import ReferenceType, WeakValueDictionary, ref
+from weakref import ReferenceType, ref
 
 from django.dispatch import Signal
 
@@ -23,7 +23,7 @@ Function = Callable[..., Any]
 class Registration:
     """One deferred receiver of this process: its name, its function, how a worker runs it.
 
-    It lives as long as a stand-in for it does: a receiver that is connected nowhere is unknown.
+    It outlives its connections: what was sent while the receiver was connected is delivered to it.
     """
 
     def __init__(self, name: str, function: Function, options: Options) -> None:
@@ -42,18 +42,19 @@ class Registration:
         )
 
     def connected(self, stand_in: Any, signal: Signal) -> None:
-        """Note that ``stand_in`` stands in the receivers of ``signal``; both are held weakly or elsewhere."""
+        """Note that ``stand_in`` stands in the receivers of ``signal``, which hold it."""
         self._stand_ins.append((ref(stand_in), signal))
 
     def connections(self) -> list[tuple[Any, Signal]]:
         """The stand-ins that are connected now, with their signals."""
-        # Django's DEBUG checks keep a stand-in alive in an lru_cache after it was disconnected: ask the signal.
+        # Asks the signal, for Django's DEBUG checks keep a stand-in alive in an lru_cache after it was disconnected.
         found = [(stand_in, signal) for held, signal in self._stand_ins if (stand_in := held()) is not None]
         return [(stand_in, signal) for stand_in, signal in found if stand_in.pending or holds(signal, stand_in)]
 
     def signals(self) -> list[Signal]:
-        """The signals that the receiver listens to, each once."""
-        return list({id(signal): signal for _, signal in self.connections()}.values())
+        """The signals that the receiver listens to, each once; when it is disconnected, those it listened to."""
+        found = self.connections() or self._stand_ins
+        return list({id(signal): signal for _, signal in found}.values())
 
 
 def holds(signal: Signal, receiver: Any) -> bool:
@@ -66,7 +67,7 @@ def holds(signal: Signal, receiver: Any) -> bool:
 
 
 _lock = threading.Lock()
-_by_name: WeakValueDictionary[str, Registration] = WeakValueDictionary()
+_by_name: dict[str, Registration] = {}
 
 
 def name_of(function: Function) -> str:
@@ -140,8 +141,8 @@ def get(name: str) -> Registration:
 
 
 def registrations() -> Iterator[Registration]:
-    """Every deferred receiver of this process, by name."""
-    found = {registration.name: registration for registration in list(_by_name.values())}
+    """Every deferred receiver that is connected in this process, by name."""
+    found = {one.name: one for one in list(_by_name.values()) if one.connections()}
     return iter([found[name] for name in sorted(found)])
 
 

@@ -64,8 +64,11 @@ class Lane:
         options = {"confirm_publish": True, **app.conf.broker_transport_options}
         self.connection = app.connection_for_write(transport_options=options)
         self.producer = app.amqp.Producer(self.connection, auto_declare=False)
+        # By the app and not by the shared task: Celery's current app is another in each thread.
+        self.task = app.tasks[deliver.name]
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
-        threading.Thread(target=self._work, name="deferred_signals-publish", daemon=True).start()
+        self.thread = threading.Thread(target=self._work, name="deferred_signals-publish", daemon=True)
+        self.thread.start()
 
     def _work(self) -> None:
         while (job := self.jobs.get()) is not None:
@@ -96,7 +99,7 @@ class Lane:
             job.done += 1
 
     def _publish_one(self, delivery: Delivery, ancestry: dict[str, Any]) -> None:
-        deliver.apply_async(
+        self.task.apply_async(
             (delivery.payload,),
             task_id=delivery.id,
             producer=self.producer,

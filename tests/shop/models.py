@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db import models
 
 
@@ -50,3 +51,61 @@ class Line(models.Model):
     order_id = models.UUIDField()
     number = models.IntegerField()
     text = models.CharField(max_length=50)
+
+
+class Code:
+    """A value of a field's own type, as hashids, ULIDs and money are."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Code) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __str__(self) -> str:
+        return f"code {self.text}"
+
+
+class CodeField(models.CharField):  # type: ignore[type-arg]
+    """Its values are Codes; only ``value_to_string`` says them in a way that ``to_python`` reads."""
+
+    def to_python(self, value: Any) -> Any:
+        return value if value is None or isinstance(value, Code) else Code(str(value))
+
+    def from_db_value(self, value: Any, expression: object, connection: object) -> Any:
+        return self.to_python(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value.text if isinstance(value, Code) else value
+
+    def value_to_string(self, obj: models.Model) -> Any:
+        return self.value_from_object(obj).text
+
+
+class SealedField(CodeField):
+    """Its values have no text form."""
+
+    def value_to_string(self, obj: models.Model) -> Any:
+        raise NotImplementedError("sealed")
+
+
+class Ticket(models.Model):
+    code = CodeField(primary_key=True, max_length=20)
+    seat = CodeField(null=True, max_length=20)
+    sealed = SealedField(null=True, max_length=20)
+    scan = models.BinaryField(default=b"")
+
+
+class Voucher(models.Model):
+    pk = models.CompositePrimaryKey("code", "number")
+    code = CodeField(max_length=20)
+    number = models.IntegerField()
+
+
+class Note(models.Model):
+    content_type = models.ForeignKey("contenttypes.ContentType", on_delete=models.CASCADE)
+    object_id = models.PositiveBigIntegerField()
+    target = GenericForeignKey()

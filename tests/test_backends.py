@@ -1,0 +1,457 @@
+"""The backends: what all of them do, and what Celery's does when the broker does not."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.app import app_or_default
+from celery.contrib.testing.worker import start_worker
+from celery.exceptions import Reject
+from celery.signals import before_task_publish, setup_logging, task_failure
+from django.db import connections, transaction
+from kombu import Queue
+
+from deferred_signals import Delivery, Retry, Signal, backends, current_delivery
+from deferred_signals.backends.celery import CeleryBackend
+from deferred_signals.backends.immediate import ImmediateBackend
+from deferred_signals.backends.memory import MemoryBackend
+from deferred_signals.envelope import unseal
+from deferred_signals.exceptions import ConfigurationError, OpenError, PublishError
+from deferred_signals.outcome import Outcome
+from deferred_signals.signals import delivery_finished, delivery_published, delivery_unpublished
+from deferred_signals.tasks import deliver
+from tests import receivers
+from tests.receivers import asynchronous, curious, discards, first, second, troubled
+
+bell = Signal()
+
+evil_calls: list[tuple[Any, ...]] = []
+
+
+def evil(*args: Any) -> None:
+    evil_calls.append(args)
+
+
+def ring(**kwargs: Any) -> Delivery:
+    delivery = bell.send(sender=None, **kwargs)[0][1]
+    assert isinstance(delivery, Delivery)
+    return delivery
+
+
+def eventually(condition: Callable[[], Any], timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        threading.Event().wait(0.01)
+
+
+def use(settings: Any, name: str, **more: Any) -> backends.Backend:
+    settings.DEFERRED_SIGNALS = {"BACKEND": name, **more}
+    return backends.current()
+
+
+@pytest.fixture
+def celery_app(request: pytest.FixtureRequest) -> Iterator[Celery]:
+    """A project's Celery app whose broker is kombu's own, inside this process."""
+    before = app_or_default()
+    app = Celery("project", broker="memory://", set_as_current=True)
+    app.conf.update(broker_transport_options={"polling_interval": 0.01}, task_default_queue=request.node.name)
+    app.task(evil, name="evil", shared=False)
+    evil_calls.clear()
+    yield app
+    before.set_current()
+
+
+@pytest.fixture
+def worker(celery_app: Celery) -> Iterator[None]:
+    """Celery's worker in a thread of this process; it leaves the logging alone, which caplog listens to."""
+
+    def leave_alone(**kwargs: Any) -> None: ...
+
+    setup_logging.connect(leave_alone)
+    with start_worker(celery_app, pool="solo", perform_ping_check=False):
+        yield
+    setup_logging.disconnect(leave_alone)
+
+
+@pytest.fixture(params=["memory", "immediate", "celery"])
+def any_backend(request: pytest.FixtureRequest, settings: Any) -> Callable[[], None]:
+    """Each backend in turn; call it to have delivered what waits."""
+    if request.param == "celery":
+        request.getfixturevalue("worker")
+    backend = use(settings, request.param)
+    ended: list[str] = []
+
+    def on_finish(delivery: Any, outcome: Outcome, **kwargs: Any) -> None:
+        if outcome.state != "retry":
+            ended.append(delivery.id)
+
+    sent: list[str] = []
+
+    def on_publish(delivery: Delivery, **kwargs: Any) -> None:
+        sent.append(delivery.id)
+
+    delivery_finished.connect(on_finish, weak=False)
+    delivery_published.connect(on_publish, weak=False)
+    request.addfinalizer(lambda: delivery_finished.disconnect(on_finish))
+    request.addfinalizer(lambda: delivery_published.disconnect(on_publish))
+
+    def drain() -> None:
+        if isinstance(backend, MemoryBackend):
+            while backend.payloads:
+                backend.deliver()
+        eventually(lambda: sorted(ended) == sorted(sent))
+
+    return drain
+
+
+class TestConformance:
+    def test_a_delivery_runs_with_its_arguments_and_its_id(self, any_backend, link, calls):
+        link(bell, curious)
+        ids = []
+        receivers.inquiries.append(lambda **kwargs: ids.append(current_delivery().id))  # type: ignore[union-attr]
+        delivery = ring(tones={1, 2})
+        any_backend()
+        assert calls == [("curious", None, {"signal": bell, "tones": {1, 2}})]
+        assert ids == [delivery.id]
+
+    def test_arguments_are_copies_that_have_travelled(self, any_backend, link, calls):
+        link(bell, first)
+        tones = [1, 2]
+        ring(tones=tones)
+        any_backend()
+        assert calls[0][2]["tones"] == tones
+        assert calls[0][2]["tones"] is not tones
+
+    def test_deliveries_run_in_the_order_of_their_sends(self, any_backend, link, calls):
+        link(bell, first)
+        link(bell, second)
+        ring(number=1)
+        ring(number=2)
+        any_backend()
+        assert [(name, kwargs["number"]) for name, _, kwargs in calls] == [
+            ("first", 1), ("second", 1), ("first", 2), ("second", 2)
+        ]  # fmt: skip
+
+    def test_an_async_receiver_is_awaited(self, any_backend, link, calls):
+        link(bell, asynchronous)
+        ring()
+        any_backend()
+        assert [name for name, _, _ in calls] == ["asynchronous"]
+
+    def test_what_fails_once_is_run_again(self, any_backend, link, calls):
+        link(bell, troubled, retry_backoff=1, retry_jitter=False)
+        receivers.troubles.append(Retry(countdown=0))
+        ring()
+        any_backend()
+        assert [kwargs["attempt"] for _, _, kwargs in calls] == [1, 2]
+
+    def test_what_fails_for_good_and_what_is_discarded_do_not_stop_the_others(self, any_backend, link, calls):
+        link(bell, troubled, max_retries=0)
+        link(bell, discards)
+        link(bell, first)
+        receivers.troubles.append(ValueError("for good"))
+        ring()
+        any_backend()
+        assert [name for name, _, _ in calls] == ["troubled", "first"]
+
+
+class TestImmediate:
+    def test_what_would_have_to_wait_is_given_up_and_logged(self, settings, link, monkeypatch, caplog):
+        assert isinstance(use(settings, "immediate"), ImmediateBackend)
+        link(bell, first)
+        monkeypatch.setattr("deferred_signals.registry._by_name", {})
+        ring()
+        assert "is given up" in caplog.text
+
+
+class TestWhichBackend:
+    @pytest.mark.parametrize(
+        ("name", "complaint"), [("nowhere.Backend", "cannot be imported"), ("celery.Celery", "not a subclass")]
+    )
+    def test_a_wrong_name_is_an_error_that_says_so(self, name, complaint, settings):
+        with pytest.raises(ConfigurationError, match=complaint):
+            use(settings, name)
+
+    def test_a_dotted_path_is_taken(self, settings):
+        assert type(use(settings, "deferred_signals.backends.memory.MemoryBackend")) is MemoryBackend
+
+
+class TestWithoutACeleryApp:
+    def test_the_send_says_what_to_do_and_inline_receivers_need_none(self):
+        code = (
+            "from django.conf import settings\n"
+            "settings.configure(SECRET_KEY='x', USE_TZ=True)\n"
+            "import django; django.setup()\n"
+            "from deferred_signals import Signal\n"
+            "from tests.receivers import first, second\n"
+            "signal = Signal(name='bell')\n"
+            "signal.connect(first)\n"
+            "print(len(signal.send(sender=None)))\n"
+            "signal.connect(second, deferred=True)\n"
+            "try: signal.send(sender=None)\n"
+            "except Exception as error: print(type(error).__name__, error)\n"
+        )
+        environment = {name: value for name, value in os.environ.items() if "CELERY" not in name}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+        )
+        assert done.stdout.startswith("1\nConfigurationError This process has no Celery app"), done.stderr
+        assert "import it in your project's __init__.py" in done.stdout
+
+
+@pytest.fixture
+def backend(celery_app: Celery, settings: Any) -> CeleryBackend:
+    made = use(settings, "celery", PUBLISH_TIMEOUT=0.3)
+    assert isinstance(made, CeleryBackend)
+    return made
+
+
+def messages(app: Celery) -> list[Any]:
+    """What stands in the app's default queue, taken out."""
+    with app.connection_for_read() as connection:
+        queue = Queue(app.conf.task_default_queue, channel=connection.default_channel)
+        return list(iter(lambda: queue.get(no_ack=True), None))
+
+
+class TestTheMessage:
+    def test_it_is_one_signed_string_under_the_receivers_name(self, backend, celery_app, link):
+        link(bell, first)
+        delivery = ring(secret="hunter2")
+        (message,) = messages(celery_app)
+        (payload,), kwargs, embedded = message.payload
+        assert unseal(payload).kwargs == {"secret": "hunter2"}
+        assert kwargs == {}
+        assert not any(embedded.values())
+        headers = message.headers
+        assert (headers["task"], headers["shadow"]) == ("deferred_signals.deliver", "tests.receivers.first")
+        assert headers["id"] == message.properties["correlation_id"] == delivery.id
+        assert headers["ignore_result"] is True
+        assert "hunter2" not in str(headers)
+
+    def test_the_options_of_the_message_are_celerys(self, backend, celery_app, link):
+        celery_app.conf.task_queues = [Queue(celery_app.conf.task_default_queue), Queue("bulk")]
+        link(bell, first, queue=celery_app.conf.task_default_queue, priority=3, countdown=60, expires=600, time_limit=9)
+        link(bell, second, soft_time_limit=5, headers={"tenant": "acme"}, ignore_result=False)
+        ring()
+        one, two = messages(celery_app)
+        assert one.properties["priority"] == 3
+        assert one.headers["timelimit"] == [9, None]
+        assert one.headers["eta"] < one.headers["expires"]
+        assert two.headers["timelimit"] == [None, 5]
+        assert two.headers["tenant"] == "acme"
+        assert two.headers["ignore_result"] is False
+
+    def test_publishing_inside_a_task_keeps_its_ancestry(self, backend, celery_app, link):
+        link(bell, first)
+
+        def parent() -> None: ...
+
+        task = celery_app.task(parent, shared=False)
+        task.push_request(id="parent-id", root_id=None)
+        from celery._state import _task_stack
+
+        _task_stack.push(task)
+        try:
+            ring()
+        finally:
+            _task_stack.pop()
+            task.pop_request()
+        (message,) = messages(celery_app)
+        assert (message.headers["root_id"], message.headers["parent_id"]) == ("parent-id", "parent-id")
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTheLanes:
+    def test_a_lane_is_used_again_and_left_when_the_broker_is_another(self, backend, celery_app, link):
+        link(bell, first)
+        ring()
+        (lane,) = backend._free
+        ring()
+        assert list(backend._free) == [lane]
+        celery_app.conf.broker_write_url = "memory://other"
+        ring()
+        assert list(backend._free) != [lane]
+        eventually(lambda: not lane.thread.is_alive())
+
+    def test_the_lanes_of_a_parent_process_are_kept_but_not_used(self, backend, link, monkeypatch):
+        link(bell, first)
+        ring()
+        (lane,) = backend._free
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        ring()
+        assert lane not in backend._free
+        assert lane in backend._all
+        assert lane.thread.is_alive()
+
+    def test_a_publishing_that_goes_on_is_waited_for_however_long_it_takes(self, backend, celery_app, link):
+        for receiver in (first, second, troubled, curious, asynchronous, discards):
+            link(bell, receiver)
+
+        @before_task_publish.connect
+        def slow(**kwargs: Any) -> None:
+            threading.Event().wait(0.15)
+
+        started = time.monotonic()
+        try:
+            with transaction.atomic():
+                deliveries = [response for _, response in bell.send(sender=None)]
+        finally:
+            before_task_publish.disconnect(slow)
+        assert time.monotonic() - started > 0.6
+        assert [message.headers["id"] for message in messages(celery_app)] == [one.id for one in deliveries]
+
+    def test_a_database_connection_that_a_receiver_of_celerys_signals_opened_is_closed(self, backend, link):
+        link(bell, first)
+        opened = []
+
+        @before_task_publish.connect
+        def looks(**kwargs: Any) -> None:
+            opened.append(connections["default"])
+
+        try:
+            ring()
+        finally:
+            before_task_publish.disconnect(looks)
+        assert opened[0].connection is None
+
+    def test_a_delivery_whose_publishing_fails_by_itself_stops_no_other(self, backend, celery_app, link):
+        link(bell, first, queue="no such queue")
+        link(bell, second)
+        celery_app.conf.task_create_missing_queues = False
+        lost: list[tuple[str, str]] = []
+
+        def observer(delivery: Delivery, error: Exception, **kwargs: Any) -> None:
+            lost.append((delivery.receiver, type(error).__name__))
+
+        delivery_unpublished.connect(observer)
+        ring()
+        assert lost == [("tests.receivers.first", "QueueNotFound")]
+        assert [message.headers["shadow"] for message in messages(celery_app)] == ["tests.receivers.second"]
+
+
+@pytest.fixture
+def silent_broker() -> Iterator[socket.socket]:
+    """A port that takes connections and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening
+
+
+@pytest.mark.django_db(transaction=True)
+class TestABrokerThatIsAway:
+    def test_a_silent_broker_is_left_after_the_allowed_time(self, backend, celery_app, link, silent_broker):
+        celery_app.conf.broker_write_url = f"redis://127.0.0.1:{silent_broker.getsockname()[1]}/0"
+        link(bell, first, on_commit=False)
+        threads = set(threading.enumerate())
+        started = time.monotonic()
+        with pytest.raises(PublishError) as caught:
+            bell.send(sender=None)
+        assert "did not answer for 0.3 s" in str(caught.value.__cause__)
+        assert time.monotonic() - started < 5
+        assert not backend._free
+        (left,) = set(threading.enumerate()) - threads
+        silent_broker.accept()[0].close()
+        silent_broker.close()
+        eventually(lambda: not left.is_alive())
+
+    def test_a_refused_connection_fails_all_at_once(self, backend, celery_app, link, caplog):
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            celery_app.conf.broker_write_url = f"redis://127.0.0.1:{closed.getsockname()[1]}/0"
+            for receiver in (first, second, curious):
+                link(bell, receiver)
+            started = time.monotonic()
+            with transaction.atomic():
+                bell.send(sender=None)
+        assert time.monotonic() - started < 5
+        (line,) = (record.getMessage() for record in caplog.records if "Could not be published" in record.getMessage())
+        assert all(f"tests.receivers.{name} (1)" in line for name in ("first", "second", "curious"))
+        assert not backend.inline
+
+
+class TestEager:
+    @pytest.fixture(autouse=True)
+    def _eager(self, celery_app: Celery) -> None:
+        celery_app.conf.task_always_eager = True
+
+    def test_deliveries_run_here_through_the_real_wire_form(self, backend, link, calls):
+        link(bell, first)
+        tones = [1]
+        ring(tones=tones)
+        assert calls[0][2]["tones"] == tones
+        assert calls[0][2]["tones"] is not tones
+        assert backend.inline
+
+    def test_a_retry_runs_here_too(self, backend, link, calls):
+        link(bell, troubled)
+        receivers.troubles.append(ValueError("once"))
+        ring()
+        assert [kwargs["attempt"] for _, _, kwargs in calls] == [1, 2]
+
+    def test_errors_propagate_where_the_project_asks_for_it(self, backend, celery_app, link, calls):
+        celery_app.conf.task_eager_propagates = True
+        link(bell, troubled, max_retries=0)
+        link(bell, first)
+        receivers.troubles.append(ValueError("for good"))
+        with pytest.raises(ValueError, match="for good"):
+            ring()
+
+
+class TestTheTask:
+    def test_it_is_late_to_acknowledge_and_survives_a_lost_worker(self):
+        assert (deliver.acks_late, deliver.reject_on_worker_lost, deliver.max_retries) == (True, True, None)
+
+    def test_a_forged_message_fails_without_a_call(self, celery_app, worker, calls):
+        failures: list[BaseException] = []
+
+        def observer(exception: BaseException, **kwargs: Any) -> None:
+            failures.append(exception)
+
+        task_failure.connect(observer)
+        for payload in ("os.system:forged", 7, {"v": 1}, None):
+            deliver.apply_async((payload,))
+        eventually(lambda: len(failures) == 4)
+        assert {type(failure) for failure in failures} == {OpenError}
+        assert calls == []
+
+    def test_what_a_message_asks_to_be_called_next_is_not_called(self, celery_app, memory, worker, link, calls):
+        link(bell, first)
+        ring()
+        linked = celery_app.tasks["evil"]
+        deliver.apply_async((memory.payloads.pop()[1],), link=linked.s(), chain=[linked.s()])
+        eventually(lambda: calls)
+        linked.delay()
+        eventually(lambda: evil_calls)  # what was sent after it has run: what it had asked for would have, too
+        assert evil_calls == [()]
+
+    def test_a_retry_that_cannot_be_published_puts_the_original_back(self, celery_app, link, settings, memory):
+        link(bell, troubled)
+        receivers.troubles.append(ValueError())
+        ring()
+        (_, payload) = memory.payloads.pop()
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            celery_app.conf.update(
+                broker_write_url=f"redis://127.0.0.1:{closed.getsockname()[1]}/0",
+                task_publish_retry_policy={"max_retries": 0},
+            )
+            deliver.push_request(
+                id="x", args=(payload,), kwargs={}, called_directly=False, retries=0, delivery_info={"routing_key": "q"}
+            )
+            try:
+                with pytest.raises(Reject) as caught:
+                    deliver.run(payload)
+            finally:
+                deliver.pop_request()
+        assert caught.value.requeue is True

@@ -1,0 +1,408 @@
+"""The worker's half: how each run ends, what is retried and for how long, what surrounds the receiver."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import time
+from datetime import timedelta, tzinfo
+from typing import Any
+
+import pytest
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db.models.signals import post_save
+from django.utils import timezone, translation
+
+from deferred_signals import Retry, Signal, context, current_delivery, registry
+from deferred_signals.backends.memory import MemoryBackend
+from deferred_signals.delivery import run
+from deferred_signals.envelope import seal
+from deferred_signals.exceptions import (
+    DecodeError,
+    InstanceMissing,
+    NewerWire,
+    OpenError,
+    TooDeep,
+    UnknownReceiver,
+)
+from deferred_signals.references import Reference
+from deferred_signals.signals import delivery_finished, delivery_started
+from tests import receivers
+from tests.receivers import curious, discards, first, on_instance, second, troubled, wants_later
+from tests.shop.models import Customer
+
+rang = Signal()
+rang_again = Signal()
+
+
+def send(**kwargs: Any) -> None:
+    rang.send(sender=None, **kwargs)
+
+
+def changed(memory: MemoryBackend, **changes: Any) -> str:
+    """The payload that waits, changed and signed again, as another release or another state would have made it."""
+    delivery, _ = memory.payloads.pop()
+    return seal(json.dumps({**json.loads(delivery.text), **changes}))
+
+
+class TestOutcomes:
+    def test_a_receiver_that_returns_has_succeeded(self, link, outcome_of, calls):
+        link(rang, first)
+        send(tone="high")
+        outcome = outcome_of()
+        assert (outcome.state, outcome.error) == ("succeeded", None)
+        assert calls == [("first", None, {"signal": rang, "tone": "high"})]
+
+    def test_discard_is_on_purpose_and_not_retried(self, link, outcome_of, memory):
+        link(rang, discards)
+        send()
+        assert outcome_of().reason == "nobody is waiting for it"
+        assert not memory.payloads
+
+    def test_retry_comes_back_after_the_asked_time(self, link, outcome_of, memory):
+        link(rang, wants_later, max_retries=1)
+        send()
+        outcome = outcome_of()
+        assert (outcome.state, outcome.countdown) == ("retry", 7)
+        assert outcome_of().state == "dead"
+
+    def test_what_is_raised_is_retried_and_then_dead(self, link, memory, calls, caplog):
+        link(rang, troubled, max_retries=2)
+        receivers.troubles += [ValueError("secret")] * 3
+        send()
+        states = [memory.deliver()[0][1].state for _ in range(3)]
+        assert states == ["retry", "retry", "dead"]
+        assert [kwargs["attempt"] for _, _, kwargs in calls] == [1, 2, 3]
+        assert "attempt 3, is dead: the receiver failed 3 times (max_retries)." in caplog.text
+        assert "secret" not in caplog.text
+
+    def test_a_later_attempt_may_succeed(self, link, outcome_of):
+        link(rang, troubled)
+        receivers.troubles.append(ValueError())
+        send()
+        assert [outcome_of().state, outcome_of().state] == ["retry", "succeeded"]
+
+    def test_no_max_retries_is_for_ever(self, link, memory):
+        link(rang, troubled, max_retries=None)
+        receivers.troubles += [ValueError()] * 20
+        send()
+        assert {memory.deliver()[0][1].state for _ in range(20)} == {"retry"}
+
+    @pytest.mark.parametrize(
+        "given", [{"autoretry_for": (KeyError,)}, {"dont_autoretry_for": ValueError}, {"max_retries": 0}]
+    )
+    def test_what_is_not_to_be_retried_is_dead_at_once(self, given, link, outcome_of):
+        link(rang, troubled, **given)
+        receivers.troubles.append(ValueError("no"))
+        send()
+        outcome = outcome_of()
+        assert (outcome.state, repr(outcome.error)) == ("dead", "ValueError('no')")
+
+    def test_retry_is_heard_whatever_autoretry_for_says(self, link, outcome_of):
+        link(rang, troubled, autoretry_for=())
+        receivers.troubles.append(Retry("later", countdown=-5))
+        send()
+        assert (outcome := outcome_of()).state == "retry"
+        assert outcome.countdown == 0
+
+    def test_the_backoff_doubles_up_to_its_maximum(self, link, memory):
+        link(rang, troubled, retry_backoff=2, retry_backoff_max=10, retry_jitter=False, max_retries=None)
+        receivers.troubles += [ValueError()] * 4
+        send()
+        assert [memory.deliver()[0][1].countdown for _ in range(4)] == [2, 4, 8, 10]
+
+    def test_jitter_stays_below_the_backoff(self, link, memory):
+        link(rang, troubled, retry_backoff=100, max_retries=None)
+        receivers.troubles += [ValueError()] * 30
+        send()
+        pauses = [memory.deliver()[0][1].countdown for _ in range(30)]
+        assert all(0 <= pause <= 600 for pause in pauses)
+        assert len(set(pauses)) == 30
+
+    def test_without_backoff_the_pause_is_celerys_default(self, link, outcome_of):
+        link(rang, troubled, retry_backoff=False)
+        receivers.troubles.append(ValueError())
+        send()
+        assert outcome_of().countdown == 180
+
+
+class TestPayloadsThatCannotRun:
+    def test_a_forged_payload_is_dead_and_never_executed(self, link, memory, calls, caplog):
+        link(rang, first)
+        send()
+        (_, payload) = memory.payloads.pop()
+        delivery, outcome = run(payload.replace("first", "second"))
+        assert (delivery, outcome.state) == (None, "dead")
+        assert isinstance(outcome.error, OpenError)
+        assert calls == []
+        assert caplog.text.count("A payload is dead: The payload's signature is wrong") == 1
+
+    def test_an_unknown_receiver_waits_for_a_release_and_then_is_dead(self, link, memory, settings):
+        link(rang, first)
+        send()
+        payload = changed(memory, to="os.system")
+        _, outcome = run(payload)
+        assert outcome.state == "retry"
+        assert isinstance(outcome.error, UnknownReceiver)
+        settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "RELEASE_WINDOW": 0.001}
+        since = json.loads(outcome.text)["waiting"]
+        assert time.time() - since < 60
+        _, outcome = run(seal(outcome.text.replace(f'"waiting":{since}', f'"waiting":{since - 1}')))
+        assert outcome.state == "dead"
+        assert "for more than 0.001 s" in outcome.reason
+
+    def test_the_pauses_of_a_wait_double_and_use_up_no_attempt(self, link, memory):
+        link(rang, first)
+        send()
+        started = time.time() - 40
+        _, outcome = run(changed(memory, to="gone", waiting=started))
+        assert 40 <= outcome.countdown < 60
+        assert "attempt" not in json.loads(outcome.text)
+
+    def test_a_newer_wire_version_waits_as_it_is(self, link, memory, settings):
+        link(rang, first)
+        send()
+        payload = changed(memory, v=99, shape="unheard of")
+        delivery, outcome = run(payload)
+        assert (delivery, outcome.state) == (None, "retry")
+        again = json.loads(outcome.text)
+        assert (again["v"], again["shape"]) == (99, "unheard of")
+        settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "RELEASE_WINDOW": 10}
+        _, outcome = run(seal(json.dumps({**again, "waiting": again["waiting"] - 11})))
+        assert outcome.state == "dead"
+        assert isinstance(outcome.error, NewerWire)
+
+    def test_an_unknown_type_tag_waits_for_a_release(self, link, memory):
+        link(rang, first)
+        send()
+        _, outcome = run(changed(memory, kwargs={"x": {"$shop.money": 1}}))
+        assert outcome.state == "retry"
+
+    def test_a_value_that_makes_no_sense_is_dead(self, link, memory):
+        link(rang, first)
+        send()
+        _, outcome = run(changed(memory, kwargs={"x": {"$decimal": "many"}}))
+        assert outcome.state == "dead"
+        assert isinstance(outcome.error, DecodeError)
+
+    def test_a_codec_that_raises_anything_is_dead(self, link, outcome_of, monkeypatch):
+        link(rang, first)
+        send()
+        monkeypatch.setattr("deferred_signals.delivery._decode", lambda *args: {}[1])
+        assert outcome_of().reason == "an argument cannot be decoded (KeyError)"
+
+    def test_a_context_that_cannot_be_restored_is_dead(self, link, memory, calls):
+        link(rang, first)
+        send()
+        _, outcome = run(changed(memory, context={"timezone": "Middle/Earth"}))
+        assert outcome.reason == "the context cannot be restored (ZoneInfoNotFoundError)"
+        assert calls == []
+
+    def test_a_receiver_that_is_disconnected_gets_what_was_sent_before(self, memory, calls):
+        rang.connect(first, deferred=True)
+        send()
+        assert rang.disconnect(first)
+        send()
+        ((_, outcome),) = memory.deliver()
+        assert outcome.state == "succeeded"
+        assert calls == [("first", None, {"signal": rang})]
+
+    def test_a_renamed_receiver_gets_old_deliveries_by_its_alias(self, link, memory, calls):
+        link(rang, first, aliases=["shop.receivers.old_name"])
+        send()
+        run(changed(memory, to="shop.receivers.old_name"))
+        assert [name for name, _, _ in calls] == ["first"]
+
+    @pytest.mark.parametrize("name", ["tests.test_delivery.rang_again", "tests.test_delivery.nothing", None])
+    def test_a_signal_of_another_release(self, name, link, memory, calls):
+        link(rang, first)
+        send()
+        _, outcome = run(changed(memory, signal=name))
+        assert outcome.state == "succeeded"
+        assert calls[0][2]["signal"] is (rang_again if name and name.endswith("again") else rang)
+
+    def test_a_signal_that_cannot_be_told_waits_for_a_release(self, link, memory):
+        link(rang, first)
+        link(rang_again, first)
+        send()
+        _, outcome = run(changed(memory, signal="shop.signals.gone"))
+        assert outcome.state == "retry"
+
+    def test_a_chain_of_deliveries_has_an_end(self, link, memory):
+        link(rang, curious)
+        receivers.inquiries.append(lambda **kwargs: send())
+        send()
+        for depth in range(9):
+            ((delivery, outcome),) = memory.deliver()
+            assert (delivery.depth, outcome.state) == (depth, "succeeded")
+        ((_, outcome),) = memory.deliver()
+        assert isinstance(outcome.error, TooDeep)
+        assert "CHAIN_LIMIT is 8" in outcome.reason
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+class TestRowsAndDatabases:
+    @pytest.mark.parametrize(("missing", "state"), [("discard", "discarded"), ("retry", "retry"), ("dead", "dead")])
+    def test_a_row_that_is_gone_follows_the_policy(self, missing, state, link, outcome_of, calls):
+        link(post_save, on_instance, Customer, missing=missing)
+        Customer.objects.create(name="Ada")
+        Customer.objects.all().delete()
+        outcome = outcome_of()
+        assert (outcome.state, type(outcome.error)) == (state, InstanceMissing)
+        assert calls == []
+
+    def test_a_reference_is_the_row_as_it_is_now(self, link, memory, calls):
+        link(post_save, on_instance, Customer)
+        Customer.objects.create(name="Ada")
+        Customer.objects.update(name="Eve")
+        memory.deliver()
+        assert calls[0][2]["instance"].name == "Eve"
+
+    def test_a_database_error_is_not_a_missing_row(self, link, outcome_of, monkeypatch, calls):
+        link(post_save, on_instance, Customer, max_retries=0)
+        Customer.objects.create(name="Ada")
+
+        def away(self: Reference) -> None:
+            raise DatabaseError("away")
+
+        monkeypatch.setattr(Reference, "fetch", away)
+        outcome = outcome_of()
+        assert (outcome.state, outcome.reason) == ("retry", "the database did not answer")
+        assert json.loads(outcome.text)["waiting"] > 0
+        assert calls == []
+
+    @pytest.mark.parametrize("kind", [OperationalError, InterfaceError])
+    def test_a_database_that_goes_away_in_the_receiver_uses_up_no_attempt(self, kind, link, outcome_of, monkeypatch):
+        link(rang, troubled, max_retries=0)
+        receivers.troubles.append(kind("server closed the connection unexpectedly"))
+        send()
+
+        def away() -> None:
+            raise OperationalError("away")
+
+        connection.ensure_connection()
+        monkeypatch.setattr(connection, "ensure_connection", away)
+        assert outcome_of().reason == "a database went away"
+
+    def test_a_database_error_of_a_database_that_answers_is_the_receivers(self, link, outcome_of):
+        link(rang, troubled, max_retries=0)
+        receivers.troubles.append(OperationalError("no such table"))
+        send()
+        assert outcome_of().state == "dead"
+
+    def test_decoding_makes_no_deliveries(self, link, memory, monkeypatch):
+        link(post_save, on_instance, Customer)
+        link(rang, first)
+        ada = Customer.objects.create(name="Ada")
+        fetch = Reference.fetch
+
+        def fetch_and_send(self: Reference) -> Any:
+            send()
+            return fetch(self)
+
+        monkeypatch.setattr(Reference, "fetch", fetch_and_send)
+        memory.deliver()
+        assert receivers.calls[0][2]["instance"] == ada
+        assert not memory.payloads
+
+    def test_a_row_that_is_not_found_in_the_receiver_is_the_receivers(self, link, outcome_of):
+        link(rang, troubled, max_retries=0)
+        receivers.troubles.append(ObjectDoesNotExist())
+        send()
+        assert outcome_of().state == "dead"
+
+
+class TestAroundTheReceiver:
+    def test_the_current_delivery_is_known_inside_only(self, link, memory):
+        link(rang, curious)
+        seen = []
+        receivers.inquiries.append(lambda **kwargs: seen.append(current_delivery()))
+        ((_, sent),) = rang.send(sender=None)
+        memory.deliver()
+        (delivery,) = seen
+        assert (delivery.id, delivery.attempt, delivery.signal) == (sent.id, 1, "tests.test_delivery.rang")
+        assert abs((delivery.created - sent.created).total_seconds()) < 0.01
+        assert delivery.payload == ""
+        assert current_delivery() is None
+
+    def test_language_and_time_zone_are_restored_and_do_not_leak(self, link, memory):
+        link(rang, curious)
+        seen = []
+        receivers.inquiries.append(
+            lambda **kwargs: seen.append((translation.get_language(), timezone.get_current_timezone_name()))
+        )
+        with translation.override("de"), timezone.override("Asia/Tokyo"):
+            send()
+        with translation.override(None), timezone.override(timezone.get_fixed_timezone(90)):
+            send()
+        with timezone.override(_Moon()):
+            send()
+        memory.deliver()
+        assert seen == [("de", "Asia/Tokyo"), (None, "+0130"), ("en", "Europe/Vienna")]
+        assert (translation.get_language(), timezone.get_current_timezone_name()) == ("en", "Europe/Vienna")
+
+    def test_a_part_of_the_context_that_nobody_knows_is_left_out(self, link, memory):
+        link(rang, first)
+        send()
+        _, outcome = run(changed(memory, context={"tenant": "acme"}))
+        assert outcome.state == "succeeded"
+
+    def test_a_carrier_that_is_taken_away_is_not_missed(self, link, memory, monkeypatch):
+        link(rang, first)
+        monkeypatch.setattr(context, "CARRIERS", context.CARRIERS[:1])
+        send()
+        monkeypatch.undo()
+        ((_, outcome),) = memory.deliver()
+        assert outcome.state == "succeeded"
+
+    def test_observers_hear_of_every_attempt(self, link, memory):
+        link(rang, troubled)
+        receivers.troubles.append(ValueError())
+        heard: list[tuple[str, int]] = []
+
+        def on_start(delivery: Any, **kwargs: Any) -> None:
+            heard.append(("started", delivery.attempt))
+
+        def on_finish(delivery: Any, outcome: Any, **kwargs: Any) -> None:
+            heard.append((outcome.state, delivery.attempt))
+
+        with _observed(delivery_started, on_start), _observed(delivery_finished, on_finish):
+            send()
+            memory.deliver()
+            memory.deliver()
+        assert heard == [("started", 1), ("retry", 1), ("started", 2), ("succeeded", 2)]
+
+    def test_the_log_tells_receiver_id_and_outcome(self, link, memory, caplog):
+        caplog.set_level(logging.INFO, "deferred_signals")
+        link(rang, discards)
+        ((_, delivery),) = rang.send(sender=None)
+        memory.deliver()
+        assert f"Delivery {delivery.id} to tests.receivers.discards, attempt 1, is discarded: nobody" in caplog.text
+
+    def test_a_delivery_knows_its_function_where_it_is_registered(self, link, memory):
+        link(rang, second)
+        delivery = rang.send(sender=None)[0][1]
+        assert delivery.function is second
+        assert dataclasses.replace(delivery, receiver="shop.gone").function is None
+        with pytest.raises(UnknownReceiver):
+            registry.get("shop.gone")
+
+
+class _Moon(tzinfo):
+    """A time zone object of another library."""
+
+    def utcoffset(self, when: Any) -> timedelta:
+        return timedelta(minutes=39)
+
+    def tzname(self, when: Any) -> str:
+        return "LTC"
+
+
+@contextlib.contextmanager
+def _observed(signal: Any, observer: Any) -> Any:
+    signal.connect(observer, sender=troubled)
+    yield
+    signal.disconnect(observer, sender=troubled)
