@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections.abc import Awaitable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -162,8 +164,15 @@ def _decode(registration: Registration, envelope: Envelope) -> dict[str, Any]:
 def _call(function: Any, arguments: dict[str, Any]) -> None:
     if iscoroutinefunction(function):
         async_to_sync(function)(**arguments)
-    else:
-        function(**arguments)
+        return
+    made = function(**arguments)
+    if inspect.isawaitable(made):
+        # An async receiver behind a plain decorator: not awaited, it would be lost without a word.
+        async_to_sync(_awaited)(made)
+
+
+async def _awaited(made: Awaitable[Any]) -> None:
+    await made
 
 
 def _database_is_away() -> bool:

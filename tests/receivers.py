@@ -72,6 +72,11 @@ def wrapped(sender: Any, **kwargs: Any) -> None:
     calls.append(("wrapped", sender, kwargs))
 
 
+@_decorated
+async def behind_a_decorator(sender: Any, **kwargs: Any) -> None:
+    calls.append(("behind_a_decorator", sender, kwargs))
+
+
 class Holder:
     @staticmethod
     def static(sender: Any, **kwargs: Any) -> None:

@@ -59,28 +59,45 @@ def use(settings: Any, name: str, **more: Any) -> backends.Backend:
     return backends.current()
 
 
+def project_app(queue: str) -> Celery:
+    """A project's Celery app whose broker is kombu's own, inside this process."""
+    app = Celery("project", broker="memory://", set_as_current=False)
+    app.conf.update(broker_transport_options={"polling_interval": 0.01}, task_default_queue=queue)
+    app.task(evil, name="evil", shared=False)
+    return app
+
+
 @pytest.fixture
 def celery_app(request: pytest.FixtureRequest) -> Iterator[Celery]:
-    """A project's Celery app whose broker is kombu's own, inside this process."""
+    """The current app of this process, without a worker."""
     before = app_or_default()
-    app = Celery("project", broker="memory://", set_as_current=True)
-    app.conf.update(broker_transport_options={"polling_interval": 0.01}, task_default_queue=request.node.name)
-    app.task(evil, name="evil", shared=False)
-    evil_calls.clear()
+    app = project_app(request.node.name)
+    app.set_current()
     yield app
     before.set_current()
 
 
-@pytest.fixture
-def worker(celery_app: Celery) -> Iterator[None]:
-    """Celery's worker in a thread of this process; it leaves the logging alone, which caplog listens to."""
+@pytest.fixture(scope="module")
+def working_app() -> Iterator[Celery]:
+    """An app with Celery's worker in a thread of this process; it leaves the logging alone, which caplog listens to."""
 
     def leave_alone(**kwargs: Any) -> None: ...
 
     setup_logging.connect(leave_alone)
-    with start_worker(celery_app, pool="solo", perform_ping_check=False):
-        yield
+    app = project_app("worked")
+    with start_worker(app, pool="solo", perform_ping_check=False):
+        yield app
     setup_logging.disconnect(leave_alone)
+
+
+@pytest.fixture
+def worker(working_app: Celery) -> Iterator[Celery]:
+    """The current app of this process, with a worker."""
+    before = app_or_default()
+    working_app.set_current()
+    evil_calls.clear()
+    yield working_app
+    before.set_current()
 
 
 @pytest.fixture(params=["memory", "immediate", "celery"])
@@ -412,7 +429,7 @@ class TestTheTask:
     def test_it_is_late_to_acknowledge_and_survives_a_lost_worker(self):
         assert (deliver.acks_late, deliver.reject_on_worker_lost, deliver.max_retries) == (True, True, None)
 
-    def test_a_forged_message_fails_without_a_call(self, celery_app, worker, calls):
+    def test_a_forged_message_fails_without_a_call(self, worker, calls):
         failures: list[BaseException] = []
 
         def observer(exception: BaseException, **kwargs: Any) -> None:
@@ -425,10 +442,10 @@ class TestTheTask:
         assert {type(failure) for failure in failures} == {OpenError}
         assert calls == []
 
-    def test_what_a_message_asks_to_be_called_next_is_not_called(self, celery_app, memory, worker, link, calls):
+    def test_what_a_message_asks_to_be_called_next_is_not_called(self, worker, memory, link, calls):
         link(bell, first)
         ring()
-        linked = celery_app.tasks["evil"]
+        linked = worker.tasks["evil"]
         deliver.apply_async((memory.payloads.pop()[1],), link=linked.s(), chain=[linked.s()])
         eventually(lambda: calls)
         linked.delay()

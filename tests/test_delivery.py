@@ -328,6 +328,13 @@ class TestAroundTheReceiver:
         assert delivery.payload == ""
         assert current_delivery() is None
 
+    def test_an_async_receiver_behind_a_plain_decorator_is_awaited(self, link, memory, calls):
+        link(rang, receivers.behind_a_decorator)
+        send()
+        ((_, outcome),) = memory.deliver()
+        assert outcome.state == "succeeded"
+        assert [name for name, _, _ in calls] == ["behind_a_decorator"]
+
     def test_language_and_time_zone_are_restored_and_do_not_leak(self, link, memory):
         link(rang, curious)
         seen = []
