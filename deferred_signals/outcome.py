@@ -52,7 +52,7 @@ def raised(error: Exception, envelope: Envelope, options: Options) -> Outcome:
     if not asked and (not isinstance(error, options.autoretry_for) or isinstance(error, options.dont_autoretry_for)):
         return Outcome("dead", error, "the receiver raised an exception that is not in autoretry_for")
     if options.max_retries is not None and envelope.attempt > options.max_retries:
-        return Outcome("dead", error, f"the receiver failed {envelope.attempt} times (max_retries)")
+        return Outcome("dead", error, f"the receiver raised in attempt {envelope.attempt}, the last (max_retries)")
     given = error.countdown if isinstance(error, Retry) else None
     countdown = backoff(options, envelope.attempt) if given is None else max(0.0, given)
     return Outcome("retry", error, "the receiver raised", countdown, envelope.next_attempt().to_text())

@@ -1,0 +1,169 @@
+"""The documentation is complete: what a user can name stands in it, defaults and signatures are as documented."""
+
+import ast
+import dataclasses
+import inspect
+import operator
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.dispatch import Signal
+
+import deferred_signals
+from deferred_signals import Delivery, backends, checks, conf, dispatch, envelope, exceptions, options, signals
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+def tables(page: str) -> Iterator[tuple[str, list[list[str]]]]:
+    """The tables of a page: the first word of the head, and the rows' cells."""
+    for found in re.finditer(r"^\|.*\n\|[-|]+\n((?:\|.*\n)+)", (DOCS / page).read_text(), re.MULTILINE):
+        head, _, *rows = found[0].splitlines()
+        yield head.split("|")[1].strip(), [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def rows(page: str, head: str) -> dict[str, list[str]]:
+    """The rows of all tables with that head, by what stands in backticks in their first cell."""
+    named = [(re.findall("`([^`]+)`", name), cells) for word, of in tables(page) if word == head for name, *cells in of]
+    assert named, f"docs/{page} has no table of {head}s"
+    return {name: cells for names, cells in named for name in names}
+
+
+def defaults(page: str, head: str) -> dict[str, Any]:
+    """Names and documented defaults, which must be Python."""
+    return {name: eval(cells[0].strip("`")) for name, cells in rows(page, head).items()}
+
+
+def test_every_option_is_documented_with_its_default():
+    assert defaults("options.md", "option") == {
+        field.name: field.default for field in dataclasses.fields(options.Options)
+    }
+
+
+def test_every_option_that_is_not_available_yet_is_named():
+    section = (DOCS / "options.md").read_text().partition("## Not available yet")[2].partition("\n## ")[0]
+    for text in (section, (ROOT / "README.md").read_text()):
+        assert {name for name in options.NOT_YET if f"`{name}`" in text} == options.NOT_YET
+
+
+def test_every_setting_is_documented_with_its_default():
+    fields = dataclasses.fields(conf.Settings)
+    assert defaults("settings.md", "setting") == {field.name.upper(): field.default for field in fields}
+
+
+def test_every_backend_of_ours_is_named():
+    assert all(f'`"{name}"`' in (DOCS / "settings.md").read_text() for name in backends.base.NAMES)
+
+
+def test_every_exception_is_documented_at_its_place():
+    classes = [
+        found
+        for found in vars(exceptions).values()
+        if inspect.isclass(found) and found.__module__ == exceptions.__name__
+    ]
+    assert set(rows("exceptions.md", "exception")) == {found.__name__ for found in classes}
+    tree = (DOCS / "exceptions.md").read_text().partition("```text\n")[2].partition("```")[0]
+    above: list[str] = []
+    for line in tree.splitlines():
+        name = re.search(r"\w+", line)
+        assert name
+        depth = name.start() // 4
+        above[depth:] = [name[0]]
+        if depth:
+            bases = [base.__name__ for base in getattr(exceptions, name[0]).__bases__]
+            assert bases[0] == above[depth - 1]
+            assert line.count("also ") == len(bases) - 1
+            assert all(base in line for base in bases[1:])
+
+
+def test_every_system_check_is_documented():
+    used = set(re.findall(r"deferred_signals\.[A-Z]\d{3}", inspect.getsource(checks)))
+    assert used
+    assert set(rows("checks.md", "id")) == used
+
+
+def signature(callable_: Any) -> str:
+    """As documented: without annotations and ``self``, further keyword arguments called options."""
+    found = inspect.signature(callable_)
+    parameters = [
+        parameter.replace(
+            annotation=parameter.empty,
+            name="options" if parameter.kind is parameter.VAR_KEYWORD else name,
+        )
+        for name, parameter in found.parameters.items()
+        if name != "self"
+    ]
+    return str(found.replace(parameters=parameters, return_annotation=found.empty))
+
+
+def test_every_public_name_has_its_heading():
+    headings = re.findall(r"^### `([^`]+)`$", (DOCS / "reference.md").read_text(), re.MULTILINE)
+    assert {heading.partition("(")[0] for heading in headings} == {*deferred_signals.__all__, "Signal.connect"}
+
+
+@pytest.mark.parametrize(
+    "name", [*sorted({*deferred_signals.__all__} - {"Delivery", "Discard", "NotCarried"}), "Signal.connect"]
+)
+def test_signatures_are_as_documented(name):
+    called = operator.attrgetter(name)(deferred_signals)
+    assert f"\n### `{name}{signature(called)}`\n" in (DOCS / "reference.md").read_text()
+
+
+def test_what_a_delivery_says_is_documented():
+    section = (DOCS / "reference.md").read_text().partition("### `Delivery`")[2].partition("\n###")[0]
+    fields = {field.name for field in dataclasses.fields(Delivery)} - {"text", "options"}
+    properties = {name for name, value in vars(Delivery).items() if isinstance(value, property)}
+    assert set(re.findall("^`.*`$", section, re.MULTILINE)) == {
+        # Two of them share a line.
+        *(f"`{name}`" for name in (fields | properties) - {"receiver", "signal"}),
+        "`receiver`, `signal`",
+    }
+
+
+def test_every_signal_about_deliveries_is_documented():
+    ours = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
+    assert set(rows("reference.md", "signal")) == ours
+
+
+def test_every_signal_that_is_refused_is_named():
+    text = (DOCS / "options.md").read_text()
+    assert all(f"`{name}`" in text for _, name, _ in dispatch.REFUSED)
+
+
+def test_every_key_of_the_wire_is_documented():
+    assert set(rows("wire.md", "key")) == {"v", *envelope._FIELDS}
+
+
+def test_every_tag_of_the_wire_is_documented():
+    # In a process of its own: other tests register codecs.
+    script = "import django; django.setup(); from deferred_signals.codec import base; base.load(); print(*base.tags)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(rows("wire.md", "tag")) - {"$"} == set(done.stdout.split())
+
+
+def test_every_test_that_is_named_exists():
+    for page in PAGES:
+        for file, *names in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?(?:::(\w+))?`", page.read_text()):
+            nodes: list[ast.stmt] = ast.parse((ROOT / file).read_text()).body
+            for name in filter(None, names):
+                found = {node.name: node.body for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+                assert name in found, f"{page.name} names {file}::{'::'.join(names)}, which does not exist"
+                nodes = found[name]
+
+
+def test_every_promise_names_its_test():
+    for fault, (_, proof) in ((fault, cells) for head, of in tables("guarantees.md") for fault, *cells in of):
+        assert "::" in proof or proof.startswith("no test: "), fault
+
+
+def test_every_link_between_files_leads_to_one():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).is_file(), f"{page.name} links to {target}"
