@@ -26,7 +26,8 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[che
     try:
         backend.check()
     except ConfigurationError as error:
-        return [checks.Warning(str(error), hint="Only a process that makes no deliveries can do without.", id="deferred_signals.W001")]
+        hint = "Only a process that makes no deliveries can do without."
+        return [checks.Warning(str(error), hint=hint, id="deferred_signals.W001")]
     return []
 
 

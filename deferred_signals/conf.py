@@ -20,10 +20,17 @@ class Problem(NamedTuple):
     hint: str
 
 
+#: Seconds of the longest timedelta.
+_LONGEST = timedelta.max.total_seconds()
+
+#: Python, its JSON and Celery around it need several frames of a stack of 1,000 for one level.
+_DEEPEST = 100
+
+
 def _seconds(value: Any) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST:
         raise ValueError("a positive number of seconds or a timedelta")
     return float(value)
 
@@ -38,6 +45,12 @@ def _count(value: Any) -> int:
     return value
 
 
+def _depth(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _DEEPEST:
+        raise ValueError(f"a whole number from 1 to {_DEEPEST}")
+    return value
+
+
 def _backend(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError('"celery", "immediate", "memory" or the dotted path of a Backend class')
@@ -47,7 +60,12 @@ def _backend(value: Any) -> str:
 def _keys(value: Any) -> tuple[str | bytes, ...] | None:
     if value is None:
         return None
-    if isinstance(value, str | bytes) or not all(isinstance(key, str | bytes) and key for key in value) or not value:
+    # A list or tuple: in a set, another key would sign in every process.
+    if (
+        not isinstance(value, list | tuple)
+        or not value
+        or not all(isinstance(key, str | bytes) and key for key in value)
+    ):
         raise ValueError("a non-empty list of keys (the first signs, all verify), or None for Django's SECRET_KEY")
     return tuple(value)
 
@@ -81,7 +99,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "signing_keys": _keys,
     "max_age": _optional_seconds,
     "max_size": _count,
-    "max_depth": _count,
+    "max_depth": _depth,
     "publish_timeout": _seconds,
     "release_window": _seconds,
     "database_window": _seconds,
@@ -103,10 +121,8 @@ def read(raw: Any) -> tuple[dict[str, Any], list[Problem]]:
             continue
         try:
             values[key.lower()] = check(value)
-        except (ValueError, TypeError) as error:
-            # TypeError: a value that cannot even be looked at (SIGNING_KEYS = 5).
-            wanted = str(error) if isinstance(error, ValueError) else "a list of keys"
-            problems.append(Problem(key, f"DEFERRED_SIGNALS[{key!r}] must be {wanted}.", "Correct the value."))
+        except ValueError as error:
+            problems.append(Problem(key, f"DEFERRED_SIGNALS[{key!r}] must be {error}.", "Correct the value."))
     return values, problems
 
 

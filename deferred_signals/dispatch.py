@@ -169,7 +169,8 @@ def receiver(
     """
 
     def decorate(function: Receiver) -> Receiver:
-        several = signal if isinstance(signal, list | tuple) else [signal]
+        # As Django decides it. What is no list is a signal, whatever its class says.
+        several: Sequence[Any] = signal if isinstance(signal, list | tuple) else [signal]
         for one in several:
             connect(one, function, sender, deferred=deferred, **given)
         return function

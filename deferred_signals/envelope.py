@@ -19,12 +19,14 @@ so that an older worker can keep a newer payload waiting without understanding i
 
 from __future__ import annotations
 
+import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.core.signing import BadSignature, Signer
 
 from . import conf
@@ -87,9 +89,14 @@ class Envelope:
 
 
 def _signer() -> Signer:
-    keys: Sequence[str | bytes] | None = conf.current().signing_keys
+    keys = conf.current().signing_keys
     if keys is None:
-        return Signer(salt=SALT)
+        keys = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+    return _signer_of(keys)
+
+
+@functools.lru_cache(maxsize=1)
+def _signer_of(keys: tuple[str | bytes, ...]) -> Signer:
     return Signer(key=keys[0], fallback_keys=list(keys[1:]), salt=SALT)
 
 
@@ -109,18 +116,36 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_FIELDS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "id": ("id", (str,)),
-    "at": ("created", (int, float)),
-    "to": ("receiver", (str,)),
-    "signal": ("signal", (str, type(None))),
-    "sender": ("sender", (dict, list, str, int, float, bool, type(None))),
-    "kwargs": ("kwargs", (dict,)),
-    "context": ("context", (dict,)),
-    "attempt": ("attempt", (int,)),
-    "crashes": ("crashes", (int,)),
-    "depth": ("depth", (int,)),
-    "waiting": ("waiting_since", (int, float)),
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_object(value: Any) -> bool:
+    return type(value) is dict
+
+
+def _is_time(value: Any) -> bool:
+    # Up to the year 9999, the last one of datetime.
+    return type(value) in {int, float} and 0 <= value < 253402300800  # noqa: PLR2004
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+#: The keys, the fields they become, and what their values must be.
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "id": ("id", _is_text),
+    "at": ("created", _is_time),
+    "to": ("receiver", _is_text),
+    "signal": ("signal", lambda value: value is None or _is_text(value)),
+    "sender": ("sender", lambda value: True),
+    "kwargs": ("kwargs", _is_object),
+    "context": ("context", _is_object),
+    "attempt": ("attempt", lambda value: _is_count(value) and value > 0),
+    "crashes": ("crashes", _is_count),
+    "depth": ("depth", _is_count),
+    "waiting": ("waiting_since", _is_time),
 }
 _REQUIRED = frozenset(list(_FIELDS)[:7])
 
@@ -155,10 +180,10 @@ def _read(data: Any) -> Envelope:
     if version > VERSION:
         raise NewerWire(f"The payload is of wire version {version}; this release reads up to {VERSION}.", data)
     found: dict[str, Any] = {}
-    for key, (field, types) in _FIELDS.items():
+    for key, (field, is_right) in _FIELDS.items():
         if key in data:
-            if type(data[key]) not in types:
-                raise OpenError(f"The payload is authentic but its {key!r} is of a wrong type.")
+            if not is_right(data[key]):
+                raise OpenError(f"The payload is authentic but its {key!r} is not what it must be.")
             found[field] = data[key]
         elif key in _REQUIRED:
             raise OpenError(f"The payload is authentic but has no {key!r}.")

@@ -54,6 +54,11 @@ class Options:
         return {**found, "ignore_result": self.ignore_result}
 
     @cached_property
+    def route(self) -> tuple[str | None, ...]:
+        """The options that say where a message goes."""
+        return (self.queue, self.exchange, self.routing_key)
+
+    @cached_property
     def on_worker(self) -> tuple[Any, ...]:
         """The options that a worker looks up by the receiver's name: one name can have only one set of them."""
         return tuple(getattr(self, name) for name in _WORKER)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import ModuleType, NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.apps import apps
-from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import connections, router
 
 from .exceptions import DecodeError, InstanceMissing
@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
 
+#: Characters of the longest dotted path that is looked up.
+_LONGEST = 1000
+
+
 def path_of(thing: Any) -> str | None:
     """The dotted path that an importable object gives for itself; None for what has none (locals, lambdas)."""
+    if thing is NoneType:
+        # The sender of user_logged_out for nobody. Its own word, builtins.NoneType, leads nowhere.
+        return "types.NoneType"
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
         return None
@@ -27,29 +34,34 @@ def path_of(thing: Any) -> str | None:
 def look_up(path: str) -> Any:
     """Find a dotted path among the modules that are imported already; None when it is not there.
 
-    Nothing is imported and no code runs: no module ``__getattr__``, no descriptor, no metaclass.
+    Nothing is imported and no code runs: no module ``__getattr__``, no descriptor, no metaclass. What a module has
+    imported from another one is found in it, but the path does not lead through the other module.
     """
+    if len(path) > _LONGEST:
+        return None
     parts = path.split(".")
     for length in range(len(parts) - 1, 0, -1):
         module = sys.modules.get(".".join(parts[:length]))
-        if isinstance(module, ModuleType):
-            found: Any = module
-            for name in parts[length:]:
+        if issubclass(type(module), ModuleType):
+            # object's own way to the namespace: a lazy module would load itself when asked.
+            found = object.__getattribute__(module, "__dict__").get(parts[length])
+            for name in parts[length + 1 :]:
                 found = _member(found, name)
             return found
     return None
 
 
+#: The namespace and the bases of a class, read without asking its metaclass.
+_namespace = type.__dict__["__dict__"].__get__
+_bases = type.__dict__["__mro__"].__get__
+
+
 def _member(holder: Any, name: str) -> Any:
-    """One step of ``look_up``: an attribute of a module or a class, read without running anything."""
-    if isinstance(holder, ModuleType):
-        return vars(holder).get(name)
-    if not isinstance(holder, type):
-        return None
-    for base in type.mro(holder):
-        if name in vars(base):
-            found = vars(base)[name]
-            return found.__func__ if isinstance(found, staticmethod) else found
+    """One step of ``look_up``: an attribute of a class, read without running anything."""
+    for base in _bases(holder) if issubclass(type(holder), type) else ():
+        if name in _namespace(base):
+            found = _namespace(base)[name]
+            return found.__func__ if type(found) is staticmethod else found
     return None
 
 
@@ -98,6 +110,18 @@ def known_alias(alias: Any) -> str:
     return alias
 
 
+def key_of(model: type[Model], pk: Any) -> Any:
+    """A primary key from the wire as the model's field or fields read it. Raises DecodeError."""
+    fields = model._meta.pk_fields
+    composite = len(fields) > 1
+    try:
+        parts = [field.to_python(value) for field, value in zip(fields, pk if composite else [pk], strict=True)]
+    except (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError):
+        # Not chained: the field's own error shows the value.
+        raise DecodeError(f"The payload's primary key is none for {model._meta.label_lower}.") from None
+    return tuple(parts) if composite else parts[0]
+
+
 class Reference(NamedTuple):
     """A row: ``app.model``, primary key and the alias it is read from."""
 
@@ -111,13 +135,9 @@ class Reference(NamedTuple):
         Raises InstanceMissing when the row is gone (and only then), DecodeError when the reference makes no sense
         here; what the database raises passes through: unavailable is not gone.
         """
-        model, alias = model_of(self.label), known_alias(self.alias)
-        pk = self.pk
+        model: Any = model_of(self.label)
+        alias, pk = known_alias(self.alias), key_of(model, self.pk)
         try:
-            if not isinstance(pk, tuple):
-                pk = model._meta.pk.to_python(pk)
-            return model._base_manager.using(alias).get(pk=pk)
-        except ObjectDoesNotExist:
+            return model._base_manager.using(alias).get(pk=pk)  # type: ignore[no-any-return]
+        except model.DoesNotExist:
             raise InstanceMissing(f"A row of {self.label} that the delivery refers to is gone.") from None
-        except (ValidationError, ValueError, TypeError):
-            raise DecodeError(f"The payload's primary key is none for {self.label}.") from None

@@ -14,8 +14,11 @@ _signal_names: WeakKeyDictionary[Signal, str] = WeakKeyDictionary()
 def signal_name(signal: Signal) -> str | None:
     """The name by which a signal travels: its own ``name``, or the module attribute that holds it, found once."""
     given = getattr(signal, "name", None)
-    if isinstance(given, str):
-        return given
+    return given if isinstance(given, str) else signal_path(signal)
+
+
+def signal_path(signal: Signal) -> str | None:
+    """The dotted path of the module attribute that holds the signal, found once; None if no module does."""
     known = _signal_names.get(signal)
     if known is None:
         holders = [

@@ -17,8 +17,8 @@ logger = logging.getLogger("deferred_signals")
 #: The broker has taken a delivery. Arguments: ``delivery``. Sent in the sender's process.
 delivery_published = Signal()
 
-#: A delivery could not be handed over and is lost unless you save it. Arguments: ``delivery``, ``error``. One that hung in a
-#: frozen broker may arrive all the same: what you save and send again can run twice; ``delivery.id`` tells.
+#: A delivery could not be handed over and is lost unless you save it. Arguments: ``delivery``, ``error``. One that
+#: hung in a frozen broker may arrive all the same: what you save and send again can run twice; its id tells.
 delivery_unpublished = Signal()
 
 #: An attempt begins. Arguments: ``delivery``. Sent on the worker.

@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,8 +33,9 @@ from deferred_signals.signals import delivery_finished, delivery_published, deli
 from deferred_signals.tasks import deliver
 from tests import receivers
 from tests.receivers import asynchronous, curious, discards, first, second, troubled
+from tests.servers import Redis
 
-bell = Signal()
+bell: Any = Signal()  # Django's stubs say that every response is a string
 
 evil_calls: list[tuple[Any, ...]] = []
 
@@ -63,7 +66,7 @@ def project_app(queue: str) -> Celery:
     """A project's Celery app whose broker is kombu's own, inside this process."""
     app = Celery("project", broker="memory://", set_as_current=False)
     app.conf.update(broker_transport_options={"polling_interval": 0.01}, task_default_queue=queue)
-    app.task(evil, name="evil", shared=False)
+    app.task(name="evil", shared=False)(evil)
     return app
 
 
@@ -101,7 +104,7 @@ def worker(working_app: Celery) -> Iterator[Celery]:
 
 
 @pytest.fixture(params=["memory", "immediate", "celery"])
-def any_backend(request: pytest.FixtureRequest, settings: Any) -> Callable[[], None]:
+def any_backend(request: pytest.FixtureRequest, settings: Any) -> Iterator[Callable[[], None]]:
     """Each backend in turn; call it to have delivered what waits."""
     if request.param == "celery":
         request.getfixturevalue("worker")
@@ -119,8 +122,6 @@ def any_backend(request: pytest.FixtureRequest, settings: Any) -> Callable[[], N
 
     delivery_finished.connect(on_finish, weak=False)
     delivery_published.connect(on_publish, weak=False)
-    request.addfinalizer(lambda: delivery_finished.disconnect(on_finish))
-    request.addfinalizer(lambda: delivery_published.disconnect(on_publish))
 
     def drain() -> None:
         if isinstance(backend, MemoryBackend):
@@ -128,7 +129,9 @@ def any_backend(request: pytest.FixtureRequest, settings: Any) -> Callable[[], N
                 backend.deliver()
         eventually(lambda: sorted(ended) == sorted(sent))
 
-    return drain
+    yield drain
+    delivery_finished.disconnect(on_finish)
+    delivery_published.disconnect(on_publish)
 
 
 class TestConformance:
@@ -275,13 +278,13 @@ class TestTheMessage:
 
         task = celery_app.task(parent, shared=False)
         task.push_request(id="parent-id", root_id=None)
-        from celery._state import _task_stack
+        stack: Any = import_module("celery._state")._task_stack  # what a running worker fills
 
-        _task_stack.push(task)
+        stack.push(task)
         try:
             ring()
         finally:
-            _task_stack.pop()
+            stack.pop()
             task.pop_request()
         (message,) = messages(celery_app)
         assert (message.headers["root_id"], message.headers["parent_id"]) == ("parent-id", "parent-id")
@@ -327,6 +330,27 @@ class TestTheLanes:
         assert time.monotonic() - started > 0.6
         assert [message.headers["id"] for message in messages(celery_app)] == [one.id for one in deliveries]
 
+    def test_a_lane_that_was_left_publishes_no_more(self, backend, celery_app, link, caplog):
+        link(bell, first)
+        link(bell, second)
+        threads = set(threading.enumerate())
+        let_go = threading.Event()
+
+        @before_task_publish.connect
+        def hangs(**kwargs: Any) -> None:
+            let_go.wait(20)
+
+        try:
+            with transaction.atomic():
+                bell.send(sender=None)
+            assert "tests.receivers.first (1), tests.receivers.second (1)" in caplog.text
+            (left,) = set(threading.enumerate()) - threads
+            let_go.set()
+            eventually(lambda: not left.is_alive())
+        finally:
+            before_task_publish.disconnect(hangs)
+        assert [message.headers["shadow"] for message in messages(celery_app)] == ["tests.receivers.first"]
+
     def test_a_database_connection_that_a_receiver_of_celerys_signals_opened_is_closed(self, backend, link):
         link(bell, first)
         opened = []
@@ -354,6 +378,79 @@ class TestTheLanes:
         ring()
         assert lost == [("tests.receivers.first", "QueueNotFound")]
         assert [message.headers["shadow"] for message in messages(celery_app)] == ["tests.receivers.second"]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    """A private Redis, or Valkey from its wheel, which every machine has that runs these tests."""
+    server = Redis(tmp_path)
+    server.wait_ready()
+    yield server
+    server.remove()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestOnRedis:
+    @pytest.fixture(autouse=True)
+    def _use_redis(self, redis: Redis, celery_app: Celery) -> None:
+        celery_app.conf.update(broker_url=f"redis://127.0.0.1:{redis.port}/0")
+
+    def test_one_client_serves_all_messages_of_a_connection(self, backend, celery_app, link):
+        link(bell, first)
+        for _ in range(3):
+            ring()
+        (lane,) = backend._free
+        channel = lane.producer.channel
+        with channel.conn_or_acquire() as one, channel.conn_or_acquire() as two:
+            assert one is two
+            with channel.conn_or_acquire(client := object()) as given:
+                assert given is client
+        assert len(messages(celery_app)) == 3
+
+    def test_a_connection_that_has_died_since_is_made_anew(self, backend, celery_app, link, redis):
+        link(bell, first)
+        ring()
+        redis.restart()
+        redis.wait_ready()
+        delivery = ring()
+        assert [message.headers["id"] for message in messages(celery_app)] == [delivery.id]
+
+    def test_a_broker_that_was_away_is_used_again_when_it_is_back(self, backend, celery_app, link, redis, caplog):
+        link(bell, first)
+        ring()
+        redis.kill()
+        lost = ring()
+        assert "Could not be published" in caplog.text
+        redis.restart()
+        redis.wait_ready()
+        delivery = ring()
+        assert [message.headers["id"] for message in messages(celery_app)] == [delivery.id] != [lost.id]
+
+    def test_routes_that_functions_of_the_project_choose_are_asked_for_every_message(self, backend, celery_app, link):
+        asked: list[str] = []
+
+        def route(name: str, *args: Any, **kwargs: Any) -> None:
+            asked.append(name)
+
+        celery_app.conf.task_routes = [route]
+        link(bell, first)
+        ring()
+        ring()
+        assert asked == ["deferred_signals.deliver"] * 2
+        assert not backend._free[0].declared
+
+
+class TestCelerysSettings:
+    def test_a_change_of_them_is_noticed(self, backend, celery_app, settings):
+        assert not backend.inline
+        celery_app.conf.task_always_eager = True
+        assert backend.inline
+
+    def test_a_change_of_djangos_is_noticed(self, backend, celery_app, settings):
+        celery_app.config_from_object("django.conf:settings", namespace="CELERY")
+        assert not backend.inline
+        settings.CELERY_TASK_ALWAYS_EAGER = True
+        assert backend.inline
 
 
 @pytest.fixture
@@ -446,7 +543,8 @@ class TestTheTask:
         link(bell, first)
         ring()
         linked = worker.tasks["evil"]
-        deliver.apply_async((memory.payloads.pop()[1],), link=linked.s(), chain=[linked.s()])
+        more: dict[str, Any] = {"link": linked.s(), "chain": [linked.s()]}
+        deliver.apply_async((memory.payloads.pop()[1],), **more)
         eventually(lambda: calls)
         linked.delay()
         eventually(lambda: evil_calls)  # what was sent after it has run: what it had asked for would have, too
@@ -471,4 +569,4 @@ class TestTheTask:
                     deliver.run(payload)
             finally:
                 deliver.pop_request()
-        assert caught.value.requeue is True
+        assert vars(caught.value)["requeue"] is True

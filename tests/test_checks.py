@@ -57,7 +57,7 @@ def test_a_path_that_leads_to_something_else_is_an_error_unless_there_is_a_name(
     link(knock, first)
     link(knock, Holder.of_class)
 
-    def impostor(sender: Any, **kwargs: Any) -> None: ...
+    def impostor(*args: Any, **kwargs: Any) -> None: ...
 
     monkeypatch.setattr(receivers, "first", impostor)
     monkeypatch.setattr(Holder, "of_class", classmethod(impostor))

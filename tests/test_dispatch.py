@@ -21,11 +21,11 @@ from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.exceptions import ConnectError, EncodeError
 from deferred_signals.signals import delivery_finished
 from tests import receivers
-from tests.kit import Link
 from tests.receivers import Heir, Holder, asynchronous, first, on_item, second, some_view, wrapped
 from tests.shop.models import Article, Customer
 
-pizza_done = Signal()
+# Any: Django's stubs say that every response is a string.
+pizza_done: Any = Signal()
 pizza_lost = Signal(providing_args=["toppings", "size"])
 plain = DjangoSignal()
 
@@ -316,6 +316,10 @@ class TestWhatIsRefused:
         with pytest.raises(ConnectError, match="name="):
             pizza_lost.connect(first, deferred=True, max_retries=2)
         link(pizza_lost, first, max_retries=2, name="tests.other_name")
+
+    def test_but_not_another_name_of_its_own(self, link):
+        link(pizza_done, first, name="tests.old_name")
+        link(pizza_lost, first, aliases=["tests.old_name"])
 
     @pytest.mark.parametrize("given", [{"name": "tests.receivers.first"}, {"aliases": ("tests.receivers.first",)}])
     def test_the_name_of_another_receiver(self, given, link):

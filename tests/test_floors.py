@@ -46,9 +46,7 @@ def targets(module: str) -> Iterator[str]:
             above = home.split(".")[: home.count(".") + 2 - node.level] if node.level else []
             source = ".".join([*above, *filter(None, [node.module])])
             # A name taken from a folder is the module of that name, where there is one.
-            names = [
-                full if (full := f"{source}.{alias.name}") in MODULES else source for alias in node.names
-            ]
+            names = [full if (full := f"{source}.{alias.name}") in MODULES else source for alias in node.names]
         else:
             continue
         yield from (name for name in names if name.split(".")[0] == ROOT)
@@ -73,9 +71,7 @@ def test_imports_point_down(module: str) -> None:
         assert target in MODULES, f"{module} imports {target}, which does not exist"
         assert target != ROOT, f"{module} imports the front door of the package; import the room it needs"
         assert room(target) not in BESIDE, f"{module} imports {target}, which stands beside the stairs"
-        assert FLOOR_OF[room(target)] <= FLOOR_OF[room(module)], (
-            f"{module} imports {target}, a floor above it"
-        )
+        assert FLOOR_OF[room(target)] <= FLOOR_OF[room(module)], f"{module} imports {target}, a floor above it"
 
 
 def test_no_cycles() -> None:
@@ -83,9 +79,7 @@ def test_no_cycles() -> None:
     while free := [module for module, found in waiting.items() if not found & waiting.keys()]:
         for module in free:
             del waiting[module]
-    assert not waiting, (
-        f"these modules import one another in a circle (or stand above one): {sorted(waiting)}"
-    )
+    assert not waiting, f"these modules import one another in a circle (or stand above one): {sorted(waiting)}"
 
 
 @pytest.mark.parametrize("module", [module for module in ROOMS if room(module) in FLOOR_OF])

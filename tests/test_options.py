@@ -48,7 +48,7 @@ def test_what_a_later_release_brings_is_refused_as_not_yet_available(name):
 def test_an_unknown_option_is_a_type_error_that_guesses_what_was_meant():
     with pytest.raises(TypeError, match="Did you mean 'max_retries'"):
         parse({"max_retry": 3})
-    with pytest.raises(TypeError, match="The options are queue, .* deliver_raw"):
+    with pytest.raises(TypeError, match=r"The options are queue, .* deliver_raw"):
         parse({"xyzzy": 3})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.kit import Link
 from tests.receivers import first, on_instance, on_item, second
 from tests.shop.models import Article, Customer
 
-order_placed = Signal()
+order_placed: Any = Signal()
 
 real = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -31,7 +32,7 @@ def say(name: str) -> None:
     order_placed.send(sender=None, item=name)
 
 
-def published(memory: MemoryBackend) -> list[str]:
+def published(memory: MemoryBackend) -> list[Any]:
     """The items of the deliveries that have been handed over, in their order."""
     receivers.calls.clear()
     memory.deliver()
@@ -262,8 +263,9 @@ class TestInsideTestCase(TestCase):
     """Where the outermost transaction never commits, and ``captureOnCommitCallbacks`` stands in for the commit."""
 
     def setUp(self) -> None:
-        self.backend = backends.current()
-        assert isinstance(self.backend, MemoryBackend)
+        backend = backends.current()
+        assert isinstance(backend, MemoryBackend)
+        self.backend = backend
         say("in setUp")
 
     def test_what_a_block_sends_is_captured_and_published(self):
@@ -417,7 +419,7 @@ class TestWhatCannotTravel:
     def test_a_sender_that_cannot_travel_nor_its_class(self, memory):
         class Local: ...
 
-        with pytest.raises(EncodeError, match="^sender "):
+        with pytest.raises(EncodeError, match=r"^sender "):
             order_placed.send(sender=Local(), item=1)
 
     def test_a_signal_without_a_name_serves_one_receiver_of_one_signal(self, memory, link):
@@ -477,7 +479,7 @@ class TestSnapshots:
         ada = Customer.objects.create(name="Ada")
         Article.objects.create(title="Pot").buyers.add(ada)
         memory.deliver()
-        name, sender, kwargs = receivers.calls[-1]
+        _, sender, kwargs = receivers.calls[-1]
         assert sender is Article.buyers.through
         assert (kwargs["action"], kwargs["pk_set"], kwargs["model"]) == ("post_add", {ada.pk}, Customer)
 
@@ -500,5 +502,8 @@ def test_every_transaction_has_a_list_of_hooks_of_its_own():
 
 
 def test_a_frame_lives_only_by_its_hook():
-    frame = publisher.Frame(None)
-    assert frame.on_commit.__self__ is frame
+    hook: Any = publisher.Frame(None).on_commit
+    frame = weakref.ref(hook.__self__)
+    assert frame() is not None
+    del hook
+    assert frame() is None

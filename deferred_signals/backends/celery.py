@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Celery, current_task
+from celery.app import app_or_default
+from django.core.signals import setting_changed
 
 from .. import conf
 from ..delivery import Delivery
@@ -15,6 +17,15 @@ from ..exceptions import ConfigurationError, PublishError
 from ..tasks import deliver
 from .base import Backend, Failure
 from .lanes import Job, Lane
+
+
+class _Read(NamedTuple):
+    """What was read of an app's settings; right as long as they are this object with these changes."""
+
+    source: Any
+    changes: dict[str, Any]
+    eager: bool
+    broker: Any
 
 
 class CeleryBackend(Backend):
@@ -25,15 +36,28 @@ class CeleryBackend(Backend):
         self._for: Any = None
         # For ever: a connection that is collected in a forked child shuts its parent's socket down.
         self._all: list[Lane] = []
+        self._read: _Read | None = None
+        setting_changed.connect(self._forget)
+
+    def _forget(self, **kwargs: Any) -> None:
+        self._read = None
+
+    def _settings(self, app: Celery) -> _Read:
+        """The two settings of Celery's that each publish asks for: reading them through Django's is slow."""
+        source, read = app.conf, self._read
+        if read is None or read.source is not source or read.changes != source.changes:
+            eager, broker = bool(source.task_always_eager), source.broker_write_url
+            read = self._read = _Read(source, dict(source.changes or {}), eager, broker)
+        return read
 
     @property
     def inline(self) -> bool:
         """True with Celery's ``task_always_eager``."""
-        return bool(deliver.app.conf.task_always_eager)
+        return self._settings(app_or_default()).eager
 
     def check(self) -> None:
         """Raise ConfigurationError when this process has no Celery app of its project."""
-        app = deliver.app
+        app = app_or_default()
         # Celery makes up an app named "default" where none was made; its broker would be anybody's on localhost.
         if app.main == "default" and not app.conf.broker_url:
             raise ConfigurationError(
@@ -44,10 +68,11 @@ class CeleryBackend(Backend):
 
     def publish(self, deliveries: Sequence[Delivery]) -> list[Failure]:
         """Publish a message each; return those that the broker did not take in time."""
-        app = deliver.app
-        if app.conf.task_always_eager:
+        app = app_or_default()
+        settings = self._settings(app)
+        if settings.eager:
             return _run_eagerly(deliveries)
-        lane = self._take(app)
+        lane = self._take(app, settings.broker)
         job = Job(deliveries, _ancestry())
         lane.jobs.put(job)
         patience = conf.current().publish_timeout
@@ -58,9 +83,9 @@ class CeleryBackend(Backend):
         error = PublishError(f"The broker did not answer for {patience:g} s.")
         return [*job.failures, *((delivery, error) for delivery in deliveries[job.done :])]
 
-    def _take(self, app: Celery) -> Lane:
+    def _take(self, app: Celery, broker: str) -> Lane:
         """A lane that is free, or a new one; not one of the parent process or of other broker settings."""
-        key = (os.getpid(), app, app.conf.broker_write_url)
+        key = (os.getpid(), app, broker)
         if self._for != key:
             if self._for and self._for[0] == key[0]:
                 for lane in self._free:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any
@@ -36,9 +37,15 @@ class Job:
         self.context: Context = copy_context()
         self.failures: list[Failure] = []
         self.done = 0
-        self.finished = threading.Event()
         self.abandoned = False
         self._claim = threading.Lock()
+        # Held until it is finished. A lock and not an Event: one waits, once, and this is in the time of every commit.
+        self._running = threading.Lock()
+        self._running.acquire()
+
+    def finish(self) -> None:
+        """Let the caller go on."""
+        self._running.release()
 
     def settle(self) -> bool:
         """Called once by either side, lane and caller: True for the one that comes first."""
@@ -47,7 +54,7 @@ class Job:
     def wait(self, patience: float) -> bool:
         """Wait until it is finished, True, or until nothing has moved for ``patience`` seconds, False."""
         seen, since = 0, time.monotonic()
-        while not self.finished.wait(patience / 4):
+        while not self._running.acquire(timeout=patience / 4):
             if self.done != seen:
                 seen, since = self.done, time.monotonic()
             elif time.monotonic() - since >= patience and self.settle():
@@ -66,6 +73,11 @@ class Lane:
         self.producer = app.amqp.Producer(self.connection, auto_declare=False)
         # By the app and not by the shared task: Celery's current app is another in each thread.
         self.task = app.tasks[deliver.name]
+        #: Whether a message's queue follows from its options; not where functions of the project choose it.
+        self.static = isinstance(app.conf.task_routes or {}, Mapping)
+        #: The routes whose queues are declared on the present connection, as ``Options.route``.
+        self.declared: set[Any] = set()
+        self._channel: Any = None
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
         self.thread = threading.Thread(target=self._work, name="deferred_signals-publish", daemon=True)
         self.thread.start()
@@ -77,7 +89,7 @@ class Lane:
             for connection in connections.all(initialized_only=True):
                 connection.close()  # opened by a receiver of before_task_publish: nobody else would close it
             in_time = job.settle()
-            job.finished.set()
+            job.finish()
             if not in_time:
                 break
             del job
@@ -99,14 +111,41 @@ class Lane:
             job.done += 1
 
     def _publish_one(self, delivery: Delivery, ancestry: dict[str, Any]) -> None:
+        """Publish as Celery does, but look after a queue only once on a connection, which is a tenth of the work."""
+        route = delivery.options.route
+        if route in self.declared:
+            try:
+                return self._send(delivery, ancestry, declare=[], retry=False)
+            except OperationalError:
+                self.declared.clear()  # the connection was stale: now with all that Celery does about it
+        self._send(delivery, ancestry, retry=True, retry_policy=RETRY_POLICY)
+        self._keep_client()
+        if self.static:
+            self.declared.add(route)
+        return None
+
+    def _keep_client(self) -> None:
+        """Let kombu's Redis transport use one client for all messages: to make one is a fifth of each message's time.
+
+        It is only a view of the channel's connection pool. Other transports have no ``conn_or_acquire``.
+        """
+        channel: Any = self.producer.channel
+        if channel is self._channel:
+            return
+        self._channel = channel
+        acquire = getattr(channel, "conn_or_acquire", None)
+        if acquire is not None:
+            with acquire() as client:
+                channel.conn_or_acquire = lambda given=None: nullcontext(given or client)
+
+    def _send(self, delivery: Delivery, ancestry: dict[str, Any], **how: Any) -> None:
         self.task.apply_async(
             (delivery.payload,),
             task_id=delivery.id,
             producer=self.producer,
             shadow=delivery.receiver,
-            retry=True,
-            retry_policy=RETRY_POLICY,
             add_to_parent=False,
+            **how,
             **REPRS,
             **ancestry,
             **delivery.options.message,

@@ -6,7 +6,11 @@ with a key that starts with ``$`` is written as ``{"$dict": [[key, value], …]}
 tag. ``register_codec`` adds a type; the built-in ones are added in the same way.
 """
 
-from .base import Decoder, Encoder, register_codec
+# The basic types at once, the others at the first value: who first encodes under a library that swaps the classes of
+# ``datetime`` (freezegun) must not have us take those for the real ones.
+from . import scalars as scalars
+from .base import Decoder, Encoder
+from .custom import register_codec
 from .stand_ins import CarriedError, NotCarried
 
 __all__ = ["CarriedError", "Decoder", "Encoder", "NotCarried", "register_codec"]

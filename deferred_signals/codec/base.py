@@ -7,9 +7,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar
 
+from django.db import Error as DatabaseDriverError
+
 from .. import conf
-from ..exceptions import ConnectError, DecodeError, EncodeError, NewerWire
-from ..references import path_of
+from ..exceptions import DecodeError, DeferredSignalsError, EncodeError, NewerWire
 
 Encode = Callable[["Encoder", Any], Any]
 Decode = Callable[["Decoder", Any], Any]
@@ -20,7 +21,7 @@ _BUILT_IN = ("scalars", "containers", "named", "stand_ins", "models", "requests"
 
 _exact: dict[type, Encode] = {}
 _families: dict[type | str, Encode] = {}
-_tags: dict[str, Decode] = {}
+tags: dict[str, Decode] = {}
 _found: dict[type, Encode] = {}
 _loaded = False
 
@@ -37,65 +38,22 @@ def add(
     else:
         _exact[kind] = encode
     if decode is not None:
-        _tags[tag] = decode
+        tags[tag] = decode
     _found.clear()
 
 
-def register_codec(
-    kind: type[T],
-    *,
-    encode: Callable[[T], Any],
-    decode: Callable[[Any], T],
-    tag: str | None = None,
-    subclasses: bool = False,
-) -> None:
-    """Let values of a type of yours travel.
-
-    ``encode(value)`` returns something that can travel already (a string, a dict, a list of Decimals); ``decode`` of
-    that returns the value again, on the worker. ``tag`` is the type's name on the wire, by default its dotted path:
-    keep it when you rename the class. With ``subclasses=True`` it serves them too. Sender and worker must both have
-    registered it, so call it where both come by: your AppConfig's ``ready()``, or the module of the type.
-    Raises ConnectError for a tag that is taken or a type without a path.
-    """
-    _load()
-    name = tag or path_of(kind)
-    if not isinstance(kind, type) or name is None:
-        raise ConnectError(f"{kind!r} is not a class with a dotted path: give register_codec a class and a tag=.")
-    key = f"${name}"
-    if key in _tags and _registered.get(key) != path_of(kind):
-        raise ConnectError(f"The tag {name!r} is taken. Choose another tag= for {path_of(kind)!r}.")
-    _registered[key] = path_of(kind)
-
-    def encode_value(encoder: Encoder, value: Any) -> Any:
-        encoder.down(value)
-        try:
-            plain = encode(value)
-        except Exception as error:
-            raise EncodeError(f"its codec raised {type(error).__name__}.", type_name(value)) from error
-        made = {key: encoder.encode(plain)}
-        encoder.depth -= 1
-        return made
-
-    def decode_value(decoder: Decoder, data: Any) -> Any:
-        return decode(decoder.decode(data))
-
-    add(kind, encode_value, tag=key, decode=decode_value, subclasses=subclasses)
-
-
-_registered: dict[str, str | None] = {}
-
-
-def _load() -> None:
+def load() -> None:
     global _loaded  # noqa: PLW0603 - once per process
     if not _loaded:
-        _loaded = True
         for module in _BUILT_IN:
             import_module(f"{__package__}.{module}")
+        # Only now: a thread that comes while another one loads must wait for the modules, too.
+        _loaded = True
 
 
 def _find(kind: type) -> Encode:
     """The codec of a type that is not in the table itself: by its nearest base that is a family."""
-    _load()
+    load()
     if kind in _exact:
         return _exact[kind]
     for base in kind.__mro__:
@@ -120,6 +78,16 @@ def type_name(value: Any) -> str:
     """The dotted name of a value's type, for error messages."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def told(value: Any, ask: Callable[[Any], T], problem: str) -> T:
+    """What code that is not ours says about a value. Raises EncodeError if it raises, with its type in ``problem``."""
+    try:
+        return ask(value)
+    except EncodeError:
+        raise
+    except Exception as error:
+        raise EncodeError(problem.format(type(error).__name__), type_name(value)) from error
 
 
 class TwoStates(Exception):
@@ -157,7 +125,8 @@ class Encoder:
         self.depth += 1
         if self.depth > self.max_depth:
             raise EncodeError(
-                f"it is nested more than {self.max_depth} levels deep (MAX_DEPTH), or contains itself.",
+                f"it is nested more than {self.max_depth} levels deep, or contains itself. Send less of it, or raise "
+                "DEFERRED_SIGNALS['MAX_DEPTH'].",
                 type_name(value),
             )
 
@@ -171,20 +140,26 @@ class Decoder:
         self.rows: dict[Any, Any] = {}
 
     def decode(self, data: Any) -> Any:
-        """The value of its JSON. Raises DecodeError, NewerWire for a tag unknown here, InstanceMissing."""
-        if type(data) is list:
-            return [self.decode(item) for item in data]
-        if type(data) is not dict:
-            return data
-        if len(data) == 1:
-            (tag,) = data
-            if tag.startswith("$"):
-                return self._decode_tag(tag, data[tag])
-        return {key: self.decode(item) for key, item in data.items()}
+        """The value of its JSON.
+
+        Raises DecodeError, NewerWire for a tag unknown here, InstanceMissing; what the database raises passes through.
+        """
+        try:
+            if type(data) is list:
+                return [self.decode(item) for item in data]
+            if type(data) is not dict:
+                return data
+            if len(data) == 1:
+                (tag,) = data
+                if tag.startswith("$"):
+                    return self._decode_tag(tag, data[tag])
+            return {key: self.decode(item) for key, item in data.items()}
+        except RecursionError:
+            raise DecodeError("A value in the payload is nested too deep.") from None
 
     def _decode_tag(self, tag: str, data: Any) -> Any:
-        _load()
-        decode = _tags.get(tag)
+        load()
+        decode = tags.get(tag)
         if decode is None:
             raise NewerWire(
                 "A value in the payload has a type that this process does not know: is register_codec() called on the "
@@ -192,5 +167,8 @@ class Decoder:
             )
         try:
             return decode(self, data)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
+        except (DeferredSignalsError, DatabaseDriverError, RecursionError):
+            raise
+        except Exception as error:
+            # Whatever it was: a payload that says nonsense, a user's codec or field that does not understand it.
             raise DecodeError(f"A value tagged {tag!r} cannot be made again ({type(error).__name__}).") from error

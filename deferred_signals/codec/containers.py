@@ -17,7 +17,8 @@ def items(encoder: Encoder, values: Iterable[Any]) -> list[Any]:
         for value in values:
             made.append(encoder.encode(value))  # noqa: PERF401 - the index of the bad one is needed below
     except EncodeError as error:
-        raise error.under(f"[{len(made)}]") from None
+        error.under(f"[{len(made)}]")
+        raise
     encoder.depth -= 1
     return made
 
@@ -59,7 +60,8 @@ def _dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
     except EncodeError as error:
         # Keys are data: only one that looks like a field name is shown.
         shown = repr(key) if type(key) is str and key.isidentifier() and len(key) <= _SHOWN else f"item {number}"
-        raise error.under(f"[{shown}]") from None
+        error.under(f"[{shown}]")
+        raise
     encoder.depth -= 1
     return made
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import inspect
 import types
 from typing import Any
 
 from django.dispatch import Signal
+from django.utils.functional import cached_property
 
 from ..exceptions import DecodeError, EncodeError, UnknownReceiver
 from ..references import is_importable, look_up, path_of
-from ..signal_names import signal_name
+from ..signal_names import signal_path
 from .base import Decoder, Encoder, add, type_name
 from .containers import decoded_items, items
 
@@ -21,27 +23,29 @@ _FUNCTIONS = types.FunctionType | types.BuiltinFunctionType
 
 def importable(value: Any) -> str:
     """The dotted path of a class or function, when it leads back to it. Raises EncodeError."""
-    if not is_importable(value):
+    path = str(path_of(value))
+    if path.startswith("__main__.") or not is_importable(value):
         raise EncodeError(
             "it cannot be found again by its dotted path. Classes and functions travel by name and must stand at "
-            "module level under the name they were defined with.",
+            "module level under the name they were defined with, in a module that the worker imports too.",
             f"{type_name(value)} {getattr(value, '__qualname__', '')}".strip(),
         )
-    return str(path_of(value))
+    return path
 
 
 def found(path: Any, kind: Any) -> Any:
     """What stands under a dotted path in this process, which must be a ``kind``. Raises DecodeError."""
     thing = look_up(path) if type(path) is str else None
-    if not isinstance(thing, kind):
+    # Not isinstance: that also asks the object, and a lazy one in a module would be evaluated to answer.
+    if not issubclass(type(thing), kind):
         raise DecodeError("A class or function that the payload names is not in the imported modules of this process.")
     return thing
 
 
 def _enum(encoder: Encoder, value: enum.Enum) -> Any:
     if isinstance(value, enum.Flag):
-        return {"$flag": [importable(type(value)), value.value]}
-    return {"$enum": [importable(type(value)), value.name]}
+        return {"$flag": [importable(type(value)), encoder.encode(value._value_)]}
+    return {"$enum": [importable(type(value)), value._name_]}
 
 
 def _decode_enum(decoder: Decoder, data: Any) -> Any:
@@ -51,17 +55,21 @@ def _decode_enum(decoder: Decoder, data: Any) -> Any:
 
 def _decode_flag(decoder: Decoder, data: Any) -> Any:
     path, number = data
-    kind = found(path, enum.EnumType)
+    kind: Any = found(path, enum.EnumType)
+    number = decoder.decode(number)
     if not issubclass(kind, enum.Flag) or type(number) is not int:
         raise ValueError("not a flag")
-    return kind(number)
+    member = kind._value2member_map_.get(number)
+    # Flag's own way to make a combination: the class may have another one, which could do anything.
+    return enum.Flag._missing_.__func__(kind, number) if member is None else member  # type: ignore[attr-defined]
 
 
 def _named_tuple(encoder: Encoder, value: tuple[Any, ...]) -> Any:
     kind = type(value)
-    if not hasattr(kind, "_fields"):
+    if not hasattr(kind, "_fields") or _held(value):
         raise EncodeError(
-            "it is a tuple of a type of its own. Send a plain tuple or use register_codec().",
+            "it is a tuple of a type of its own, or a named tuple that holds more than its fields. Send a plain tuple "
+            "or use register_codec().",
             type_name(value),
         )
     return {"$namedtuple": [importable(kind), items(encoder, value)]}
@@ -70,29 +78,41 @@ def _named_tuple(encoder: Encoder, value: tuple[Any, ...]) -> Any:
 def _decode_namedtuple(decoder: Decoder, data: Any) -> Any:
     path, values = data
     kind = found(path, type)
-    if not issubclass(kind, tuple) or len(kind._fields) != len(values):
+    if not issubclass(kind, tuple) or len(kind._fields) < len(values):
         raise ValueError("not that named tuple")
+    # A field that this release has added has its default, if it has one.
+    added = [kind._field_defaults[name] for name in kind._fields[len(values) :]]
     # tuple.__new__ and not the class: a __new__ of the user's could do anything with what the wire says.
-    return tuple.__new__(kind, decoded_items(decoder, values))
+    return tuple.__new__(kind, decoded_items(decoder, values) + added)
+
+
+def _held(value: Any) -> set[str]:
+    """The names of all that an object holds, in its __dict__ and in slots, except what cached properties keep there."""
+    # By object's own method: a class may say less about itself.
+    state = object.__getstate__(value)
+    parts = state if isinstance(state, tuple) else (state,)
+    names = {name for part in parts for name in part or ()}
+    return {name for name in names if not isinstance(inspect.getattr_static(type(value), name, None), _CACHED)}
+
+
+_CACHED = (functools.cached_property, cached_property)
 
 
 def _dataclass(encoder: Encoder, value: Any) -> Any:
     kind: Any = type(value)
     names = [field.name for field in dataclasses.fields(kind)]
-    cached = {
-        name
-        for name in getattr(value, "__dict__", {})
-        if isinstance(getattr(kind, name, None), functools.cached_property)
-    }
-    if kind.__new__ is not object.__new__ or set(getattr(value, "__dict__", {})) - cached - set(names):
-        raise EncodeError("it is a dataclass that holds more than its fields. Use register_codec().", type_name(value))
+    if not _is_plain(kind) or _held(value) != set(names):
+        raise EncodeError(
+            "it is a dataclass that holds more or less than its fields. Use register_codec().", type_name(value)
+        )
     encoder.down(value)
     made = {}
     for name in names:
         try:
             made[name] = encoder.encode(getattr(value, name))
         except EncodeError as error:
-            raise error.under(f".{name}") from None
+            error.under(f".{name}")
+            raise
     encoder.depth -= 1
     return {"$dataclass": [importable(kind), made]}
 
@@ -100,27 +120,38 @@ def _dataclass(encoder: Encoder, value: Any) -> Any:
 def _decode_dataclass(decoder: Decoder, data: Any) -> Any:
     path, values = data
     kind = found(path, type)
-    if not dataclasses.is_dataclass(kind) or kind.__new__ is not object.__new__:
+    if not dataclasses.is_dataclass(kind) or not _is_plain(kind):
         raise ValueError("not a dataclass")
-    if {field.name for field in dataclasses.fields(kind)} != set(values):
+    # A field that this release has added has its default, if it has one.
+    fields = {field.name: field.default for field in dataclasses.fields(kind)}
+    missing = [name for name in fields if name not in values]
+    if set(values) - set(fields) or any(fields[name] is dataclasses.MISSING for name in missing):
         raise ValueError("its fields have changed")
     # Neither __init__ nor __post_init__ runs: the fields are set to what they were.
     made = object.__new__(kind)  # type: ignore[arg-type]  # found says it is a class
-    for name, item in values.items():
-        object.__setattr__(made, name, decoder.decode(item))
+    for name, default in fields.items():
+        object.__setattr__(made, name, decoder.decode(values[name]) if name in values else default)
     return made
 
 
+def _is_plain(kind: Any) -> bool:
+    """Whether object itself can make one and set its fields: no __new__, and no property under a field's name."""
+    members = [inspect.getattr_static(kind, field.name, None) for field in dataclasses.fields(kind)]
+    return kind.__new__ is object.__new__ and all(
+        type(member) is types.MemberDescriptorType or not hasattr(type(member), "__set__") for member in members
+    )
+
+
 def _signal(encoder: Encoder, value: Signal) -> Any:
-    name = signal_name(value)
-    if name is None:
-        raise EncodeError("the signal has no name. Make it a module attribute, or Signal(name=...).", type_name(value))
-    return {"$signal": name}
+    path = signal_path(value)
+    if path is None:
+        raise EncodeError("no module holds this signal. Make it a module attribute.", type_name(value))
+    return {"$signal": path}
 
 
-def _decode_signal(decoder: Decoder, data: Any) -> Signal:
-    signal = look_up(data) if type(data) is str else None
-    if not isinstance(signal, Signal):
+def _decode_signal(decoder: Decoder, data: Any) -> Any:
+    signal: Any = look_up(data) if type(data) is str else None
+    if not issubclass(type(signal), Signal):
         raise UnknownReceiver("A signal that the payload carries as a value is not known in this process.")
     return signal
 

@@ -32,7 +32,8 @@ def snapshot(request: HttpRequest) -> RequestSnapshot:
     """The part of a request that travels; ``user`` only where a middleware has set one."""
     try:
         host: str | None = request.get_host()
-    except DisallowedHost:
+    except (DisallowedHost, KeyError):
+        # KeyError: a bare HttpRequest() without a SERVER_NAME, which is what Django's test client logs in with.
         host = None
     meta = request.META
     return RequestSnapshot(

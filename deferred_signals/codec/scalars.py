@@ -13,6 +13,8 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.utils.safestring import SafeString
+
 from ..context import zone_from_text, zone_to_text
 from ..exceptions import EncodeError
 from .base import Decoder, Encoder, add, type_name
@@ -27,7 +29,9 @@ def _str(encoder: Encoder, value: str) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise EncodeError("it contains a lone surrogate, which no UTF-8 text can.", "str") from None
+            raise EncodeError(
+                "it contains a lone surrogate, which UTF-8 cannot say. Send bytes, or clean it.", "str"
+            ) from None
     return value
 
 
@@ -47,7 +51,7 @@ def _decode_float(decoder: Decoder, data: Any) -> float:
 def _zone(value: tzinfo) -> str:
     text = zone_to_text(value)
     if text is None:
-        raise EncodeError("its time zone is neither a zoneinfo.ZoneInfo nor a fixed offset.", type_name(value))
+        raise EncodeError("a time zone must be a zoneinfo.ZoneInfo with a key or a fixed offset.", type_name(value))
     return text
 
 
@@ -72,7 +76,7 @@ def text_codec(kind: Any, tag: str, to_text: Callable[[Any], str], from_text: Ca
             raise ValueError("not a string")
         return from_text(data)
 
-    add(kind, lambda encoder, value: {tag: to_text(value)}, tag=tag, decode=decode)
+    add(kind, lambda encoder, value: {tag: _str(encoder, to_text(value))}, tag=tag, decode=decode)
 
 
 def _base64(value: bytes | bytearray) -> str:
@@ -98,7 +102,7 @@ _PATHS = {
 
 
 def _path(encoder: Encoder, value: pathlib.PurePath) -> Any:
-    return {"$path": [type(value).__name__, str(value)]}
+    return {"$path": [type(value).__name__, _str(encoder, str(value))]}
 
 
 def _decode_path(decoder: Decoder, data: Any) -> pathlib.PurePath:
@@ -111,16 +115,19 @@ add(bool, _as_is)
 add(str, _str)
 add(int, _int, tag="$int", decode=lambda decoder, data: int(data, 16))
 add(float, _float, tag="$float", decode=_decode_float)
-add(
-    datetime,
-    lambda encoder, value: {"$datetime": _when(value)},
-    tag="$datetime",
-    decode=_decode_when(datetime),
-)
+for _name in (datetime, "freezegun.api.FakeDatetime"):
+    add(
+        _name,
+        lambda encoder, value: {"$datetime": _when(value)},
+        tag="$datetime",
+        decode=_decode_when(datetime),
+    )
+add("freezegun.api.FakeDate", lambda encoder, value: {"$date": value.isoformat()})
 add(time, lambda encoder, value: {"$time": _when(value)}, tag="$time", decode=_decode_when(time))
 add(timedelta, _timedelta, tag="$timedelta", decode=_decode_timedelta)
 for _kind in _PATHS.values():
     add(_kind, _path, tag="$path", decode=_decode_path)
+text_codec(SafeString, "$safe", str.__str__, SafeString)
 text_codec(bytes, "$bytes", _base64, _from_base64)
 text_codec(bytearray, "$bytearray", _base64, lambda text: bytearray(_from_base64(text)))
 text_codec(date, "$date", date.isoformat, date.fromisoformat)

@@ -7,23 +7,31 @@ from typing import Any
 from django.utils.functional import LazyObject, Promise
 
 from ..exceptions import EncodeError, NotCarriedError
-from .base import Decoder, Encoder, add, type_name
+from .base import Decoder, Encoder, add, told, type_name
 
 
 def _lazy_text(encoder: Encoder, value: Promise) -> Any:
     # What pickle is told: (function, args, kwargs, *types of the result). Only strings can be forced unchanged.
-    if str not in value.__reduce__()[1][3:]:
+    kinds: tuple[type, ...] = value.__reduce__()[1][3:]
+    if not any(issubclass(kind, str) for kind in kinds):
         raise EncodeError("it is a lazy value that is not a string. Evaluate it before the send.", type_name(value))
-    return encoder.encode(str(value))
+    return encoder.encode(told(value, str, _EVALUATED))
 
 
 def _lazy_object(encoder: Encoder, value: LazyObject[Any]) -> Any:
     # The pickle protocol is the public way to what a LazyObject wraps.
-    return encoder.encode(value.__reduce__()[1][0])
+    return encoder.encode(told(value, lambda lazy: lazy.__reduce__()[1][0], _EVALUATED))
+
+
+_EVALUATED = "it is lazy, and its evaluation raised {}. Evaluate it before the send."
 
 
 def _exception(encoder: Encoder, value: BaseException) -> Any:
-    return {"$exception": [f"{type(value).__module__}.{type(value).__qualname__}", str(value)]}
+    if isinstance(value, CarriedError):
+        name, text = value.type_name, value.text
+    else:
+        name, text = type_name(value), told(value, str, "its text cannot be had: that raised {}. Send what it says.")
+    return {"$exception": [name, encoder.encode(text)]}
 
 
 class CarriedError(Exception):
@@ -52,7 +60,8 @@ def _decode_exception(decoder: Decoder, data: Any) -> CarriedError:
 class NotCarried:
     """Stands on the worker for an argument that could not travel and that the receiver does not name.
 
-    Passing it on is harmless; looking into it raises NotCarriedError, which says what it was and what to do.
+    Passing it on is harmless, copying and pickling included; looking into it raises NotCarriedError, which says what it
+    was and what to do.
     """
 
     __slots__ = ("_what",)
@@ -64,12 +73,24 @@ class NotCarried:
         where, kind, reason = object.__getattribute__(self, "_what")
         raise NotCarriedError(f"{where} ({kind}) did not travel to the worker: {reason}")
 
-    __getattr__ = __setattr__ = __call__ = __bool__ = __iter__ = __len__ = __getitem__ = __contains__ = __str__ = _raise
-    __int__ = __float__ = __index__ = __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __format__ = _raise
+    __getattr__ = __setattr__ = __delattr__ = __call__ = __bool__ = __str__ = __format__ = __bytes__ = __fspath__ = (
+        _raise
+    )
+    __iter__ = __next__ = __aiter__ = __await__ = __enter__ = __exit__ = __aenter__ = __aexit__ = __reversed__ = _raise
+    __len__ = __getitem__ = __setitem__ = __delitem__ = __contains__ = __int__ = __float__ = __index__ = __round__ = (
+        _raise
+    )
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __abs__ = __invert__ = __add__ = __radd__ = _raise
+    __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _raise
+    __mod__ = __rmod__ = __pow__ = __rpow__ = __or__ = __ror__ = __and__ = __rand__ = __xor__ = __rxor__ = _raise
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         where, kind, _ = object.__getattribute__(self, "_what")
         return f"<NotCarried {where} ({kind})>"
+
+    def __reduce__(self) -> Any:
+        return NotCarried, object.__getattribute__(self, "_what")
 
 
 def not_carried(error: EncodeError) -> dict[str, Any]:
@@ -79,7 +100,7 @@ def not_carried(error: EncodeError) -> dict[str, Any]:
 
 def _decode_not_carried(decoder: Decoder, data: Any) -> NotCarried:
     where, kind, reason = data
-    return NotCarried(where, kind, reason)
+    return NotCarried(str(where), str(kind), str(reason))
 
 
 def _not_carried(encoder: Encoder, value: NotCarried) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db import models
@@ -68,8 +68,17 @@ class Code:
     def __str__(self) -> str:
         return f"code {self.text}"
 
+    def __repr__(self) -> str:
+        return f"Code({self.text!r})"
 
-class CodeField(models.CharField):  # type: ignore[type-arg]
+
+if TYPE_CHECKING:
+    AnyField = models.Field[Any, Any]
+else:
+    AnyField = models.CharField
+
+
+class CodeField(AnyField):
     """Its values are Codes; only ``value_to_string`` says them in a way that ``to_python`` reads."""
 
     def to_python(self, value: Any) -> Any:
