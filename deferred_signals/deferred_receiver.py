@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 
 from . import backends, conf, context, publisher
 from .codec import Encoder
-from .codec.base import TwoStates
+from .codec.base import TwoStates, type_name
 from .codec.stand_ins import not_carried
 from .delivery import Delivery, current_delivery
 from .envelope import Envelope, dump
@@ -120,6 +120,11 @@ class DeferredReceiver:
     def _encode(self, encoder: Encoder, named: dict[str, Any]) -> dict[str, Any]:
         kwargs: dict[str, Any] = {}
         for name, value in named.items():
+            if name == "origin" and self._of_django and name not in self.registration.named:
+                kwargs[name] = _origin(encoder, value)
+                continue
+            if not name.isascii():
+                encoder.encode(name)
             try:
                 kwargs[name] = encoder.encode(value)
             except EncodeError as error:
@@ -134,9 +139,11 @@ class DeferredReceiver:
             encoder.depth = 0
             try:
                 # A view, a service, an AppConfig: what its receivers want to know is whose it is.
-                return encoder.encode(type(sender))
+                if not isinstance(sender, type):
+                    return encoder.encode(type(sender))
             except EncodeError:
-                return self._refused("sender", error.under("sender"))
+                pass
+            return self._refused("sender", error.under("sender"))
 
     def _refused(self, name: str, error: EncodeError) -> Any:
         """Raise for what the receiver names; a marker for what only lands in its ``**kwargs``, said once."""
@@ -161,3 +168,14 @@ class DeferredReceiver:
             error.receiver = self.registration.name
             raise error
         return text
+
+
+def _origin(encoder: Encoder, value: Any) -> Any:
+    """The ``origin`` of Django's delete signals, for a receiver that does not name it.
+
+    A queryset would be asked for all its rows again at the send for each of them.
+    """
+    if is_instance(value):
+        return encoder.encode(value)
+    reason = "it is the queryset that is being deleted. Name origin in the receiver to get its rows."
+    return not_carried(EncodeError(reason, type_name(value)).under("kwargs['origin']"))

@@ -12,7 +12,8 @@ What is raised where, and what becomes of the delivery::
     │   ├── DecodeError           worker                 dead
     │   ├── NotYetKnown           worker                 retried for RELEASE_WINDOW, then dead
     │   │   ├── NewerWire         … made by a newer release of this library
-    │   │   └── UnknownReceiver   … for a receiver this release does not have
+    │   │   ├── UnknownReceiver   … for a receiver this release does not have
+    │   │   └── UnknownName       … with a model, field, class or function this release does not have
     │   ├── InstanceMissing       worker                 the receiver's ``missing`` option
     │   ├── TooDeep               worker                 dead
     │   └── NotCarriedError       in the receiver        as anything the receiver raises
@@ -95,6 +96,10 @@ class UnknownReceiver(NotYetKnown):
     """No receiver of that name is connected in this process."""
 
 
+class UnknownName(NotYetKnown, DecodeError):
+    """A model, field, class, function or signal that a value names is not in this process."""
+
+
 class InstanceMissing(DeferredSignalsError):
     """The row that a reference names is gone."""
 
@@ -103,8 +108,11 @@ class TooDeep(DeferredSignalsError):
     """A chain of deliveries that cause each other has reached ``CHAIN_LIMIT``."""
 
 
-class NotCarriedError(DeferredSignalsError, AttributeError):
-    """The receiver used an argument that could not travel; see ``NotCarried``."""
+class NotCarriedError(DeferredSignalsError):
+    """The receiver used an argument that could not travel; see ``NotCarried``.
+
+    Not an AttributeError, which ``getattr(argument, "user", None)`` would turn into a silent None.
+    """
 
 
 class Retry(Exception):

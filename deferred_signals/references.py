@@ -10,7 +10,7 @@ from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import connections, router
 
-from .exceptions import DecodeError, InstanceMissing
+from .exceptions import DecodeError, InstanceMissing, NotCarriedError, UnknownName
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -95,7 +95,7 @@ def model_of(label: Any) -> type[Model]:
     try:
         return apps.get_model(label)
     except (LookupError, ValueError, AttributeError, TypeError):
-        raise DecodeError("A model that the payload names is not installed in this process.") from None
+        raise UnknownName("A model that the payload names is not installed in this process.") from None
 
 
 def write_alias(instance: Model) -> str:
@@ -116,7 +116,7 @@ def key_of(model: type[Model], pk: Any) -> Any:
     composite = len(fields) > 1
     try:
         parts = [field.to_python(value) for field, value in zip(fields, pk if composite else [pk], strict=True)]
-    except (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError):
+    except (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError, NotCarriedError):
         # Not chained: the field's own error shows the value.
         raise DecodeError(f"The payload's primary key is none for {model._meta.label_lower}.") from None
     return tuple(parts) if composite else parts[0]

@@ -12,11 +12,12 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.test import Client, TestCase
+from django.test.utils import CaptureQueriesContext
 from django.utils.connection import ConnectionDoesNotExist
 
 from deferred_signals import Delivery, Signal, backends, publisher, suppress
 from deferred_signals.backends.memory import MemoryBackend
-from deferred_signals.exceptions import EncodeError, PublishError
+from deferred_signals.exceptions import EncodeError, NotCarriedError, PublishError
 from deferred_signals.signals import delivery_published, delivery_unpublished
 from tests import receivers
 from tests.kit import Link
@@ -405,7 +406,7 @@ class TestWhatCannotTravel:
             order_placed.send(sender=None, item=1, till=object())
         memory.deliver()
         marker = receivers.calls[0][2]["till"]
-        with pytest.raises(AttributeError, match=r"kwargs\['till'\] \(object\) did not travel"):
+        with pytest.raises(NotCarriedError, match=r"kwargs\['till'\] \(object\) did not travel"):
             marker.amount  # noqa: B018
         assert caplog.text.count("NotCarried") == 1
 
@@ -419,8 +420,13 @@ class TestWhatCannotTravel:
     def test_a_sender_that_cannot_travel_nor_its_class(self, memory):
         class Local: ...
 
-        with pytest.raises(EncodeError, match=r"^sender "):
-            order_placed.send(sender=Local(), item=1)
+        for sender in (Local(), Local, lambda: None):
+            with pytest.raises(EncodeError, match=r"^sender "):
+                order_placed.send(sender=sender, item=1)
+
+    def test_the_name_of_an_argument_that_no_text_can_have(self, memory):
+        with pytest.raises(EncodeError, match="lone surrogate"):
+            order_placed.send(sender=None, item=1, **{"\ud800": 1})
 
     def test_a_signal_without_a_name_serves_one_receiver_of_one_signal(self, memory, link):
         nameless = Signal()
@@ -460,6 +466,23 @@ class TestSnapshots:
         Customer.objects.create(name="Ada").delete()
         memory.deliver()
         assert receivers.calls[0][2]["instance"].name == "Ada"
+
+    def test_a_deleted_queryset_is_not_queried_again_for_each_of_its_rows(self, memory, link):
+        link(post_delete, on_instance, Customer)
+        Customer.objects.bulk_create(Customer(name=str(number)) for number in range(5))
+        with CaptureQueriesContext(connection) as alone:
+            Customer.objects.all().delete()
+        assert sum("SELECT" in query["sql"] for query in alone) < 5
+        memory.deliver()
+        origin = receivers.calls[0][2]["origin"]
+        with pytest.raises(NotCarriedError, match="Name origin in the receiver"):
+            list(origin)
+
+    def test_the_origin_of_one_deletion_is_its_instance(self, memory, link):
+        link(post_delete, on_instance, Customer)
+        Customer.objects.create(name="Ada").delete()
+        memory.deliver()
+        assert receivers.calls[0][2]["origin"].name == "Ada"
 
     def test_the_option_makes_snapshots_of_other_signals(self, memory, link):
         link(post_save, on_instance, Customer, instance="snapshot")

@@ -13,7 +13,7 @@ from django.core.files import File
 from django.db import models, router
 from django.db.models.base import ModelBase
 
-from ..exceptions import DecodeError, EncodeError
+from ..exceptions import EncodeError, UnknownName
 from ..references import Reference, key_of, known_alias, label_of, model_of, write_alias
 from .base import Decoder, Encoder, TwoStates, add, type_name
 from .containers import decoded_items, items
@@ -122,7 +122,7 @@ def _decode_snapshot(decoder: Decoder, data: Any) -> models.Model:
     model = model_of(label)
     by_name = {field.attname: field for field in model._meta.concrete_fields}
     if type(adding) is not bool or type(fields) is not dict or not set(fields) <= set(by_name):
-        raise DecodeError(f"A snapshot of {model._meta.label} has fields that the model here does not have.")
+        raise UnknownName(f"A snapshot of {model._meta.label} has fields that the model here does not have.")
     values = {name: decoder.decode(made) for name, made in fields.items()}
     for name, text in values.items():
         if type(text) is FieldText:

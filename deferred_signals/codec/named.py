@@ -12,7 +12,7 @@ from typing import Any
 from django.dispatch import Signal
 from django.utils.functional import cached_property
 
-from ..exceptions import DecodeError, EncodeError, UnknownReceiver
+from ..exceptions import EncodeError, UnknownName, UnknownReceiver
 from ..references import is_importable, look_up, path_of
 from ..signal_names import signal_path
 from .base import Decoder, Encoder, add, type_name
@@ -38,7 +38,7 @@ def found(path: Any, kind: Any) -> Any:
     thing = look_up(path) if type(path) is str else None
     # Not isinstance: that also asks the object, and a lazy one in a module would be evaluated to answer.
     if not issubclass(type(thing), kind):
-        raise DecodeError("A class or function that the payload names is not in the imported modules of this process.")
+        raise UnknownName("A class or function that the payload names is not in the imported modules of this process.")
     return thing
 
 

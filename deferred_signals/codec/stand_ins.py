@@ -73,9 +73,13 @@ class NotCarried:
         where, kind, reason = object.__getattribute__(self, "_what")
         raise NotCarriedError(f"{where} ({kind}) did not travel to the worker: {reason}")
 
-    __getattr__ = __setattr__ = __delattr__ = __call__ = __bool__ = __str__ = __format__ = __bytes__ = __fspath__ = (
-        _raise
-    )
+    def __getattr__(self, name: str) -> Any:
+        # Copying and pickling ask for their own methods and must hear a plain no.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._raise()
+
+    __setattr__ = __delattr__ = __call__ = __bool__ = __str__ = __format__ = __bytes__ = __fspath__ = _raise
     __iter__ = __next__ = __aiter__ = __await__ = __enter__ = __exit__ = __aenter__ = __aexit__ = __reversed__ = _raise
     __len__ = __getitem__ = __setitem__ = __delitem__ = __contains__ = __int__ = __float__ = __index__ = __round__ = (
         _raise
