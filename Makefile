@@ -12,10 +12,10 @@ PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick lint format docs bench build clean
+.PHONY: help demo test test-quick test-postgresql lint format docs bench build clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## sign a user up in the example shop and watch the worker write the e-mail
 	$(BIN)/python example_project/demo.py
@@ -25,6 +25,9 @@ test: $(VENV)/.test ## everything, with real workers and servers, and the covera
 
 test-quick: $(VENV)/.test ## everything that needs no worker and no server
 	$(BIN)/python -m pytest -n $(PROCESSES) --ignore tests/integration $(PYTEST_ARGS)
+
+test-postgresql: $(VENV)/.test ## the same on a private PostgreSQL instead of SQLite
+	$(BIN)/python -m tests.on_postgresql -n $(PROCESSES) $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint $(VENV)/.test ## ruff, mypy (strict), the floors of the package
 	$(BIN)/ruff check
