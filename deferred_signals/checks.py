@@ -13,16 +13,21 @@ from . import backends, conf, registry
 from .exceptions import ConfigurationError
 from .references import look_up, path_of
 
+_BACKENDS = (
+    "It is 'celery', 'immediate', 'memory', or the dotted path of a Backend. The broker is Celery's own setting, "
+    "CELERY_BROKER_URL."
+)
+
 
 def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """E001: a mistake in DEFERRED_SIGNALS. E002: its backend is none. W001: this process has no Celery app."""
     _, problems = conf.read(getattr(settings, "DEFERRED_SIGNALS", {}))
     if problems:
-        return [checks.Error(p.message, hint=p.hint, obj=p.key, id="deferred_signals.E001") for p in problems]
+        return [checks.Error(p.message, hint=p.hint, obj=p.key or None, id="deferred_signals.E001") for p in problems]
     try:
         backend = backends.current()
     except ConfigurationError as error:
-        return [checks.Error(str(error), hint="Correct DEFERRED_SIGNALS['BACKEND'].", id="deferred_signals.E002")]
+        return [checks.Error(str(error), hint=_BACKENDS, id="deferred_signals.E002")]
     try:
         backend.check()
     except ConfigurationError as error:

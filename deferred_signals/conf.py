@@ -122,7 +122,13 @@ def read(raw: Any) -> tuple[dict[str, Any], list[Problem]]:
         try:
             values[key.lower()] = check(value)
         except ValueError as error:
-            problems.append(Problem(key, f"DEFERRED_SIGNALS[{key!r}] must be {error}.", "Correct the value."))
+            problems.append(
+                Problem(
+                    key,
+                    f"DEFERRED_SIGNALS[{key!r}] must be {error}.",
+                    "The defaults are in deferred_signals.conf.Settings.",
+                )
+            )
     return values, problems
 
 

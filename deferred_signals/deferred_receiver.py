@@ -61,7 +61,11 @@ class DeferredReceiver:
         return f"<DeferredReceiver {self.registration.name}>"
 
     def __call__(self, /, signal: dispatch.Signal, sender: Any, **named: Any) -> Delivery | None:
-        """What Django calls at send. Raises EncodeError, ConfigurationError, and PublishError with on_commit=False."""
+        """What Django calls at send.
+
+        Raises EncodeError, ConfigurationError, TypeError for arguments that the receiver lacks (as the receiver itself
+        would inline), and PublishError with on_commit=False.
+        """
         if suppressed():
             return None
         # Only the raw= of Django's own signals means fixtures.
@@ -69,6 +73,11 @@ class DeferredReceiver:
             return None
         if self.options.when is not None and not self.options.when(sender=sender, **named):
             return None
+        if not self.registration.required <= named.keys():
+            lacking = ", ".join(sorted(self.registration.required - named.keys()))
+            raise TypeError(
+                f"The receiver {self.registration.name} needs arguments that the send does not have: {lacking}"
+            )
         backends.current().check()
         delivery = self._delivery(signal, sender, named)
         if self.options.on_commit:

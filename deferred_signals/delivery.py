@@ -190,10 +190,10 @@ def _end(delivery: Delivery | None, end: Outcome) -> tuple[Delivery | None, Outc
     """Say how it ended, in the log and to observers."""
     what = f"Delivery {delivery.id} to {delivery.receiver}, attempt {delivery.attempt}," if delivery else "A payload"
     if end.state == "dead":
-        logger.error("%s is dead: %s.", what, end.reason.rstrip("."))
+        logger.error("%s is dead: %s", what, end.reason)
     elif end.state == "retry":
-        logger.warning("%s will be retried in %.3g s: %s.", what, end.countdown, end.reason.rstrip("."))
+        logger.warning("%s will be retried in %.3g s: %s", what, end.countdown, end.reason)
     elif end.state == "discarded":
-        logger.info("%s is discarded: %s.", what, end.reason.rstrip("."))
+        logger.info("%s is discarded: %s", what, end.reason)
     announce(delivery_finished, delivery.function if delivery else None, delivery=delivery, outcome=end)
     return delivery, end

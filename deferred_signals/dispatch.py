@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import sys
 from collections.abc import Callable, Sequence
@@ -77,11 +78,22 @@ def _connect_deferred(
     registration.connected(stand_in, signal)
 
 
-def _only_deferred(given: dict[str, Any]) -> None:
-    """Refuse options that an inline receiver would ignore."""
+def _check_inline(signal: dispatch.Signal, receiver: Any, sender: Any, given: dict[str, Any]) -> None:
+    """Refuse what an inline receiver would ignore, and a connection that Django would silently pass over."""
     for name in given:
         if options.is_option(name):
             raise ConnectError(f"The option {name!r} is for deferred receivers: add deferred=True.")
+        if difflib.get_close_matches(name, ["deferred"]):
+            raise ConnectError(f"There is no argument {name!r}. Did you mean 'deferred'?")
+    key = (given.get("dispatch_uid") or _lookup_id(receiver), _lookup_id(sender))
+    for registration in registry.registrations():
+        if registration.function == receiver and (signal, key) in (
+            (of, one.key) for one, of in registration.connections()
+        ):
+            raise ConnectError(
+                f"{registration.name!r} is connected to this signal and sender already, deferred, so Django would pass "
+                "this inline connection over. Disconnect the deferred one first."
+            )
 
 
 class Signal(dispatch.Signal):
@@ -125,7 +137,7 @@ class Signal(dispatch.Signal):
         if deferred:
             _connect_deferred(self, receiver, sender, dispatch_uid, given)
         else:
-            _only_deferred(given)
+            _check_inline(self, receiver, sender, {"dispatch_uid": dispatch_uid, **given})
             super().connect(receiver, sender=sender, weak=weak, dispatch_uid=dispatch_uid, **given)
         return receiver
 
@@ -141,7 +153,7 @@ def connect(
         given.pop("weak", None)
         _connect_deferred(signal, receiver, sender, given.pop("dispatch_uid", None), given)
     else:
-        _only_deferred(given)
+        _check_inline(signal, receiver, sender, given)
         signal.connect(receiver, sender=sender, **given)
     return receiver
 
@@ -167,10 +179,15 @@ def receiver(
 
     Works with every ``django.dispatch.Signal``. The function stays a plain function. Raises ConnectError.
     """
+    several: Sequence[Any] = signal if isinstance(signal, list | tuple) else [signal]
+    for one in several:
+        # Not by its class: with our Signal in the place of Django's there are two of them.
+        if isinstance(one, type) or not hasattr(one, "connect"):
+            raise ConnectError(
+                f"@receiver takes a signal or a list of signals, as in @receiver(post_save); not {one!r}."
+            )
 
     def decorate(function: Receiver) -> Receiver:
-        # As Django decides it. What is no list is a signal, whatever its class says.
-        several: Sequence[Any] = signal if isinstance(signal, list | tuple) else [signal]
         for one in several:
             connect(one, function, sender, deferred=deferred, **given)
         return function

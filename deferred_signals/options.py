@@ -10,6 +10,8 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
+from django.utils.inspect import func_accepts_kwargs
+
 from .exceptions import ConnectError
 
 #: Options that a later release brings; until then they are refused, never accepted and ignored.
@@ -132,8 +134,8 @@ def _mapping(value: Any) -> Any:
 
 
 def _callable(value: Any) -> Any:
-    if not callable(value):
-        raise ValueError("a callable: when(sender=..., **kwargs) -> bool")
+    if not callable(value) or not func_accepts_kwargs(value):
+        raise ValueError("a callable that takes any keyword arguments: when(sender=..., **kwargs) -> bool")
     return value
 
 
@@ -184,7 +186,7 @@ def parse(given: Mapping[str, Any]) -> Options:
         try:
             values[name] = _CHECKS[name](value)
         except ValueError as error:
-            raise ConnectError(f"The option {name!r} must be {error}; it is a {type(value).__name__}.") from None
+            raise ConnectError(f"The option {name!r} must be {error}, not {type(value).__name__}.") from None
     made = Options(**values)
     if made.time_limit and made.soft_time_limit and made.soft_time_limit > made.time_limit:
         raise ConnectError("The option 'soft_time_limit' must not be greater than 'time_limit'.")

@@ -36,9 +36,19 @@ class Registration:
     def named(self) -> frozenset[str]:
         """The keyword arguments that the receiver names (the others land in its ``**kwargs``)."""
         return frozenset(
+            name for name, one in inspect.signature(self.function).parameters.items() if one.kind != one.VAR_KEYWORD
+        )
+
+    @functools.cached_property
+    def required(self) -> frozenset[str]:
+        """The keyword arguments that a send must provide besides sender and signal."""
+        # Not those of a wrapped function: its wrapper may provide some.
+        parameters = inspect.signature(self.function, follow_wrapped=False).parameters
+        given = {"sender", "signal"}
+        return frozenset(
             name
-            for name, parameter in inspect.signature(self.function).parameters.items()
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+            for name, one in parameters.items()
+            if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.default is one.empty and name not in given
         )
 
     def connected(self, stand_in: Any, signal: Signal) -> None:
@@ -118,6 +128,8 @@ def register(function: Function, options: Options) -> Registration:
                     f"{name!r} is connected already with other options for the worker (retries, missing, aliases). A "
                     "worker looks them up by name: use the same, or give this connection a name= of its own."
                 )
+            if other.function != function and path_of(other.function) == path:
+                raise ConnectError(f"Two functions have the dotted path {path!r}. Rename one of them.")
             if other.function != function:
                 raise ConnectError(
                     f"The name {taken!r} belongs to {path_of(other.function)!r} already, so {path!r} cannot have it. "

@@ -72,6 +72,19 @@ def wrapped(sender: Any, **kwargs: Any) -> None:
     calls.append(("wrapped", sender, kwargs))
 
 
+def _providing(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, tenant="acme", **kwargs)
+
+    return wrapper
+
+
+@_providing
+def provided(sender: Any, tenant: str, **kwargs: Any) -> None:
+    calls.append(("provided", sender, {"tenant": tenant, **kwargs}))
+
+
 @_decorated
 async def behind_a_decorator(sender: Any, **kwargs: Any) -> None:
     calls.append(("behind_a_decorator", sender, kwargs))

@@ -19,6 +19,7 @@ from celery.app import app_or_default
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Reject
 from celery.signals import before_task_publish, setup_logging, task_failure
+from django.apps import apps
 from django.db import connections, transaction
 from kombu import Queue
 
@@ -209,12 +210,25 @@ class TestWhichBackend:
         assert type(use(settings, "deferred_signals.backends.memory.MemoryBackend")) is MemoryBackend
 
 
-class TestWithoutACeleryApp:
-    def test_the_send_says_what_to_do_and_inline_receivers_need_none(self):
+class TestAProcessThatCannotPublish:
+    @pytest.mark.parametrize(
+        ("more", "complaint", "remedy"),
+        [
+            ("", "This process has no Celery app", "import it in your project's __init__.py"),
+            (
+                "from celery import Celery; app = Celery('project', broker='memory://')",
+                "not in INSTALLED_APPS",
+                "Add it.",
+            ),
+        ],
+        ids=["no Celery app", "not installed"],
+    )
+    def test_the_send_says_what_to_do_and_inline_receivers_go_on(self, more, complaint, remedy):
         code = (
             "from django.conf import settings\n"
             "settings.configure(SECRET_KEY='x', USE_TZ=True)\n"
             "import django; django.setup()\n"
+            f"{more}\n"
             "from deferred_signals import Signal\n"
             "from tests.receivers import first, second\n"
             "signal = Signal(name='bell')\n"
@@ -228,14 +242,16 @@ class TestWithoutACeleryApp:
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
         )
-        assert done.stdout.startswith("1\nConfigurationError This process has no Celery app"), done.stderr
-        assert "import it in your project's __init__.py" in done.stdout
+        assert done.stdout.startswith("1\nConfigurationError "), done.stderr
+        assert complaint in done.stdout
+        assert remedy in done.stdout
 
 
 @pytest.fixture
 def backend(celery_app: Celery, settings: Any) -> CeleryBackend:
     made = use(settings, "celery", PUBLISH_TIMEOUT=0.3)
     assert isinstance(made, CeleryBackend)
+    made._ready = False
     return made
 
 
@@ -445,6 +461,12 @@ class TestOnRedis:
 
 
 class TestCelerysSettings:
+    def test_an_app_that_is_not_installed_is_an_error_at_the_send(self, backend, link, monkeypatch):
+        link(bell, first)
+        monkeypatch.setattr(apps, "is_installed", lambda name: False)
+        with pytest.raises(ConfigurationError, match="INSTALLED_APPS"):
+            ring()
+
     def test_a_change_of_them_is_noticed(self, backend, celery_app, settings):
         assert not backend.inline
         celery_app.conf.task_always_eager = True

@@ -148,7 +148,7 @@ def test_a_mistake_is_raised_each_time_until_it_is_corrected() -> None:
     with override_settings(DEFERRED_SIGNALS={"MAX_AGE": -1, "NOTHING": 1}):
         for _ in range(2):
             with pytest.raises(
-                ConfigurationError, match=r"MAX_AGE.*Correct the value.*NOTHING.*The keys are"
+                ConfigurationError, match=r"MAX_AGE.*The defaults are in.*NOTHING.*The keys are"
             ) as caught:
                 conf.current()
         assert isinstance(caught.value, ImproperlyConfigured)

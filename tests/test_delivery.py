@@ -77,7 +77,7 @@ class TestOutcomes:
         states = [memory.deliver()[0][1].state for _ in range(3)]
         assert states == ["retry", "retry", "dead"]
         assert [kwargs["attempt"] for _, _, kwargs in calls] == [1, 2, 3]
-        assert "attempt 3, is dead: the receiver raised in attempt 3, the last (max_retries)." in caplog.text
+        assert "attempt 3, is dead: the receiver raised in attempt 3, the last (max_retries)" in caplog.text
         assert "secret" not in caplog.text
 
     def test_a_later_attempt_may_succeed(self, link, outcome_of):

@@ -296,6 +296,38 @@ class TestWhatIsRefused:
             with pytest.raises(TypeError, match="add deferred=True"):
                 attempt()
 
+    def test_a_slip_in_the_one_word(self):
+        for attempt in (
+            lambda: receiver(post_save, deffered=True)(first),
+            lambda: pizza_done.connect(first, defered=1),
+        ):
+            with pytest.raises(TypeError, match="Did you mean 'deferred'"):
+                attempt()
+        assert not pizza_done.has_listeners()
+
+    @pytest.mark.parametrize("nonsense", [first, Customer, [post_save, "post_save"]])
+    def test_a_decorator_without_a_signal(self, nonsense):
+        with pytest.raises(TypeError, match="takes a signal or a list of signals"):
+            receiver(nonsense)
+
+    def test_an_inline_connection_of_what_is_deferred_already(self, link):
+        link(pizza_done, first)
+        link(plain, first)
+        for signal in (pizza_done, plain):
+            with pytest.raises(ConnectError, match="deferred, so Django would pass this inline connection over"):
+                connect(signal, first)
+        link(pizza_lost, first, deferred=False)
+        link(pizza_done, first, Customer, deferred=False)
+
+    def test_two_functions_under_one_path(self, link):
+        link(pizza_done, first)
+
+        def twin(sender: Any, **kwargs: Any) -> None: ...
+
+        twin.__module__, twin.__qualname__ = first.__module__, first.__qualname__
+        with pytest.raises(ConnectError, match=r"Two functions have the dotted path 'tests.receivers.first'"):
+            pizza_lost.connect(twin, deferred=True)
+
     def test_an_argument_that_django_does_not_know_for_an_inline_one(self):
         with pytest.raises(TypeError, match="nonsense"):
             pizza_done.connect(first, nonsense=1)

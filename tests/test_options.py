@@ -76,12 +76,13 @@ def test_an_unknown_option_is_a_type_error_that_guesses_what_was_meant():
         ("aliases", "old.name", "tuple of names"),
         ("aliases", ["a b"], "letters"),
         ("when", 7, "callable"),
+        ("when", lambda created: created, "any keyword arguments"),
         ("instance", "pickle", '"reference" or "snapshot"'),
         ("missing", None, '"discard" or "retry" or "dead"'),
     ],
 )
 def test_a_wrong_value_names_the_option_and_what_it_must_be(name, value, wanted):
-    with pytest.raises(ConnectError, match=f"The option '{name}' must be .*{wanted}.*it is a {type(value).__name__}"):
+    with pytest.raises(ConnectError, match=f"The option '{name}' must be .*{wanted}.*not {type(value).__name__}."):
         parse({name: value})
 
 

@@ -391,6 +391,20 @@ class TestWhatMakesNoDelivery:
         assert published(memory) == ["fish"]
 
 
+class TestWhatTheSendLacks:
+    def test_an_argument_that_the_receiver_needs_is_an_error_at_the_send_as_it_would_be_inline(self, memory):
+        with pytest.raises(TypeError, match="on_item needs arguments that the send does not have: item"):
+            order_placed.send(sender=None, itme=1)
+        assert not memory.payloads
+
+    def test_what_a_decorator_provides_is_not_needed(self, memory, link):
+        bare = Signal()
+        link(bare, receivers.provided)
+        bare.send(sender=None)
+        memory.deliver()
+        assert receivers.calls == [("provided", None, {"tenant": "acme", "signal": bare})]
+
+
 class TestWhatCannotTravel:
     def test_what_the_receiver_names_is_an_error_at_the_send(self, memory):
         with pytest.raises(EncodeError) as caught:

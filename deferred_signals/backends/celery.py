@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from celery import Celery, current_task
 from celery.app import app_or_default
+from django.apps import apps
 from django.core.signals import setting_changed
 
 from .. import conf
@@ -37,10 +38,11 @@ class CeleryBackend(Backend):
         # For ever: a connection that is collected in a forked child shuts its parent's socket down.
         self._all: list[Lane] = []
         self._read: _Read | None = None
+        self._ready = False
         setting_changed.connect(self._forget)
 
     def _forget(self, **kwargs: Any) -> None:
-        self._read = None
+        self._read, self._ready = None, False
 
     def _settings(self, app: Celery) -> _Read:
         """The two settings of Celery's that each publish asks for: reading them through Django's is slow."""
@@ -56,7 +58,9 @@ class CeleryBackend(Backend):
         return self._settings(app_or_default()).eager
 
     def check(self) -> None:
-        """Raise ConfigurationError when this process has no Celery app of its project."""
+        """Raise ConfigurationError when this process has no Celery app, or the worker would not have our task."""
+        if self._ready:
+            return
         app = app_or_default()
         # Celery makes up an app named "default" where none was made; its broker would be anybody's on localhost.
         if app.main == "default" and not app.conf.broker_url:
@@ -65,6 +69,12 @@ class CeleryBackend(Backend):
                 "steps with Django' (proj/celery.py) and import it in your project's __init__.py: from .celery import "
                 "app as celery_app. In tests you can set DEFERRED_SIGNALS = {'BACKEND': 'immediate'}."
             )
+        if not apps.is_installed("deferred_signals"):
+            raise ConfigurationError(
+                "'deferred_signals' is not in INSTALLED_APPS. Workers would not know its task and throw its deliveries "
+                "away. Add it."
+            )
+        self._ready = True
 
     def publish(self, deliveries: Sequence[Delivery]) -> list[Failure]:
         """Publish a message each; return those that the broker did not take in time."""
