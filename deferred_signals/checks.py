@@ -21,7 +21,7 @@ _BACKENDS = (
 
 def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """E001: a mistake in DEFERRED_SIGNALS. E002: its backend is none. W001: this process has no Celery app."""
-    _, problems = conf.read(getattr(settings, "DEFERRED_SIGNALS", {}))
+    _, problems = conf.read(getattr(settings, "DEFERRED_SIGNALS", None) or {})
     if problems:
         return [checks.Error(p.message, hint=p.hint, obj=p.key or None, id="deferred_signals.E001") for p in problems]
     try:
@@ -55,7 +55,7 @@ def check_receivers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[ch
                     id="deferred_signals.E003",
                 )
             )
-        for stand_in, _ in registration.connections():
+        for stand_in in registration.connections():
             alias = stand_in.options.using
             if alias is not None and alias not in connections:
                 found.append(

@@ -146,7 +146,7 @@ def current() -> Settings:
     last = _last
     if last is not None and last[0] is raw:
         return last[1]
-    values, problems = read(raw if raw is not None else {})
+    values, problems = read(raw or {})
     if problems:
         raise ConfigurationError(" ".join(f"{p.message} {p.hint}" for p in problems))
     made = Settings(**values)

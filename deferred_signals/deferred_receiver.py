@@ -20,7 +20,7 @@ from .delivery import Delivery, current_delivery
 from .envelope import Envelope, dump
 from .exceptions import EncodeError
 from .options import Options
-from .references import is_instance, is_model, write_alias
+from .references import is_instance, is_model, label_of, write_alias
 from .registry import Registration
 from .signal_names import is_signal, signal_name
 from .suppression import suppressed
@@ -40,12 +40,10 @@ class DeferredReceiver:
     """
 
     def __init__(self, registration: Registration, signal: dispatch.Signal, key: Any, given: Options) -> None:
-        functools.update_wrapper(self, registration.function)
-        # The stand-in is sync even for an async receiver: Django must not await it. The marks of Python and asgiref
-        # that update_wrapper has copied are called _is_coroutine, _is_coroutine_mark and _is_coroutine_marker.
-        for name in [name for name in vars(self) if name.startswith("_is_coroutine")]:
-            delattr(self, name)
+        # Its __dict__ is left out: it holds the marks of async functions, and Django must not await a stand-in.
+        functools.update_wrapper(self, registration.function, updated=())
         self.registration = registration
+        self.signal = signal
         self.key = key
         self.options = given
         #: Whether Django waits for the model of a lazy "app.Model" sender before it connects this.
@@ -67,6 +65,9 @@ class DeferredReceiver:
         would inline), and PublishError with on_commit=False.
         """
         if suppressed():
+            return None
+        if self._of_django and is_model(sender) and label_of(sender) is None:
+            # A migration's historical model, or the table in which Django notes them: no worker has such a class.
             return None
         # Only the raw= of Django's own signals means fixtures.
         if self._of_django and named.get("raw") and not self.options.deliver_raw:
@@ -99,7 +100,7 @@ class DeferredReceiver:
 
     def _delivery(self, signal: dispatch.Signal, sender: Any, named: dict[str, Any]) -> Delivery:
         name = signal_name(signal)
-        if name is None and len(self.registration.signals()) > 1:
+        if name is None and len(self.registration.listening()) > 1:
             raise EncodeError(
                 f"{self.registration.name} listens to several signals, and this one has no name by which the worker "
                 "could tell it: make it a module attribute, or Signal(name=...)."
@@ -137,7 +138,7 @@ class DeferredReceiver:
             try:
                 kwargs[name] = encoder.encode(value)
             except EncodeError as error:
-                encoder.depth = 0
+                encoder.restart()
                 kwargs[name] = self._refused(name, error.under(f"kwargs[{name!r}]"))
         return kwargs
 
@@ -145,7 +146,7 @@ class DeferredReceiver:
         try:
             return encoder.encode(sender)
         except EncodeError as error:
-            encoder.depth = 0
+            encoder.restart()
             try:
                 # A view, a service, an AppConfig: what its receivers want to know is whose it is.
                 if not isinstance(sender, type):

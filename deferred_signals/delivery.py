@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Awaitable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.db import Error as DatabaseDriverError
 from django.db import InterfaceError, OperationalError, connections
 
 from . import conf, context, outcome, registry
+from .calling import call
 from .codec import Decoder
 from .envelope import Envelope, seal, unseal
 from .exceptions import DecodeError, Discard, InstanceMissing, NewerWire, NotYetKnown, OpenError, TooDeep
@@ -137,13 +135,14 @@ def _deliver(registration: Registration, envelope: Envelope) -> Outcome:
             return outcome.raised(error, envelope, options)
         return Outcome("discarded" if options.missing == "discard" else "dead", error, str(error))
     except DatabaseDriverError as error:
+        _database_is_away()  # and makes the connection anew where only that was broken
         return outcome.held_up(error, envelope, settings.database_window, "the database did not answer")
     except DecodeError as error:
         return Outcome("dead", error, str(error))
     except Exception as error:  # noqa: BLE001 - a user's codec may raise anything
         return Outcome("dead", error, f"an argument cannot be decoded ({type(error).__name__})")
     try:
-        _call(registration.function, arguments)
+        call(registration.function, arguments)
     except Discard as error:
         return Outcome("discarded", error, str(error) or "the receiver discarded it")
     except Exception as error:  # noqa: BLE001 - judged, not swallowed
@@ -159,20 +158,6 @@ def _decode(registration: Registration, envelope: Envelope) -> dict[str, Any]:
     arguments["signal"] = registry.signal_for(envelope.signal, registration)
     arguments["sender"] = decoder.decode(envelope.sender)
     return arguments
-
-
-def _call(function: Any, arguments: dict[str, Any]) -> None:
-    if iscoroutinefunction(function):
-        async_to_sync(function)(**arguments)
-        return
-    made = function(**arguments)
-    if inspect.isawaitable(made):
-        # An async receiver behind a plain decorator: not awaited, it would be lost without a word.
-        async_to_sync(_awaited)(made)
-
-
-async def _awaited(made: Awaitable[Any]) -> None:
-    await made
 
 
 def _database_is_away() -> bool:

@@ -16,6 +16,7 @@ What is raised where, and what becomes of the delivery::
     │   │   └── UnknownName       … with a model, field, class or function this release does not have
     │   ├── InstanceMissing       worker                 the receiver's ``missing`` option
     │   ├── TooDeep               worker                 dead
+    │   ├── ReceiverCancelled     in the receiver        as anything the receiver raises
     │   └── NotCarriedError       in the receiver        as anything the receiver raises
     ├── Retry                     by the receiver        retried while ``max_retries`` allows, then dead
     └── Discard                   by the receiver        discarded
@@ -25,6 +26,8 @@ No message of ours contains a value that a signal carried: they end up in logs a
 
 from __future__ import annotations
 
+import math
+from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -108,6 +111,10 @@ class TooDeep(DeferredSignalsError):
     """A chain of deliveries that cause each other has reached ``CHAIN_LIMIT``."""
 
 
+class ReceiverCancelled(DeferredSignalsError):
+    """An async receiver was cancelled, or awaited what was; ``__cause__`` is asyncio's CancelledError."""
+
+
 class NotCarriedError(DeferredSignalsError):
     """The receiver used an argument that could not travel; see ``NotCarried``.
 
@@ -118,11 +125,20 @@ class NotCarriedError(DeferredSignalsError):
 class Retry(Exception):
     """Raised by a deferred receiver: run me again.
 
-    ``countdown`` is in seconds; without one the receiver's backoff decides. Counts against ``max_retries``.
+    ``countdown`` is in seconds, or a timedelta; without one the receiver's backoff decides, and less than none is none.
+    Counts against ``max_retries``. Raises TypeError or ValueError for what is no time.
     """
 
-    def __init__(self, reason: str = "", *, countdown: float | None = None) -> None:
+    def __init__(self, reason: str = "", *, countdown: float | timedelta | None = None) -> None:
         super().__init__(reason)
+        if isinstance(countdown, timedelta):
+            countdown = countdown.total_seconds()
+        if countdown is not None:
+            if isinstance(countdown, bool) or not isinstance(countdown, int | float):
+                raise TypeError(f"Retry(countdown=) takes seconds or a timedelta, not {type(countdown).__name__}")
+            if not math.isfinite(countdown):
+                raise ValueError("Retry(countdown=) takes a finite number of seconds")
+            countdown = max(0, countdown)
         self.countdown = countdown
 
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from django.utils.inspect import func_accepts_kwargs
-
 from .exceptions import ConnectError
+from .option_checks import CHECKS
 
 #: Options that a later release brings; until then they are refused, never accepted and ignored.
 NOT_YET = frozenset({"coalesce", "batch_size", "durable", "atomic"})
-
-_NAME = re.compile(r"[\w.:<>-]{1,200}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,94 +71,6 @@ _WORKER = (
 _FIELDS = {field.name: field for field in dataclasses.fields(Options)}
 
 
-def _text(value: Any) -> Any:
-    if not isinstance(value, str) or not value:
-        raise ValueError("a non-empty string")
-    return value
-
-
-def _name(value: Any) -> Any:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ValueError("a string of letters, digits, dots, dashes and colons, at most 200 characters")
-    return value
-
-
-def _flag(value: Any) -> Any:
-    if not isinstance(value, bool):
-        raise ValueError("True or False")
-    return value
-
-
-def _seconds(value: Any) -> Any:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ValueError("a number of seconds (0 or more) or a timedelta")
-    return value
-
-
-def _count(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("a whole number, 0 or more")
-    return value
-
-
-def _backoff(value: Any) -> Any:
-    return value if isinstance(value, bool) else _seconds(value)
-
-
-def _exceptions(value: Any) -> Any:
-    value = (value,) if isinstance(value, type) else value
-    if not isinstance(value, tuple | list) or not all(
-        isinstance(kind, type) and issubclass(kind, BaseException) for kind in value
-    ):
-        raise ValueError("a tuple of exception classes")
-    return tuple(value)
-
-
-def _names(value: Any) -> Any:
-    if not isinstance(value, tuple | list):
-        raise ValueError("a tuple of names")
-    return tuple(_name(name) for name in value)
-
-
-def _mapping(value: Any) -> Any:
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError("a dict with string keys")
-    return dict(value)
-
-
-def _callable(value: Any) -> Any:
-    if not callable(value) or not func_accepts_kwargs(value):
-        raise ValueError("a callable that takes any keyword arguments: when(sender=..., **kwargs) -> bool")
-    return value
-
-
-def _one_of(*words: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if value not in words:
-            raise ValueError(" or ".join(f'"{word}"' for word in words))
-        return value
-
-    return check
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("queue", "routing_key", "exchange", "using"), _text),
-    **dict.fromkeys(("countdown", "expires", "time_limit", "soft_time_limit", "retry_backoff_max"), _seconds),
-    **dict.fromkeys(("priority", "max_retries"), _count),
-    **dict.fromkeys(("ignore_result", "retry_jitter", "on_commit", "deliver_raw"), _flag),
-    **dict.fromkeys(("autoretry_for", "dont_autoretry_for"), _exceptions),
-    "headers": _mapping,
-    "retry_backoff": _backoff,
-    "name": _name,
-    "aliases": _names,
-    "when": _callable,
-    "instance": _one_of("reference", "snapshot"),
-    "missing": _one_of("discard", "retry", "dead"),
-}
-
-
 def is_option(name: str) -> bool:
     """Whether ``name`` only means something for a deferred receiver."""
     return name in _FIELDS or name in NOT_YET
@@ -184,7 +91,7 @@ def parse(given: Mapping[str, Any]) -> Options:
             values[name] = None
             continue
         try:
-            values[name] = _CHECKS[name](value)
+            values[name] = CHECKS[name](value)
         except ValueError as error:
             raise ConnectError(f"The option {name!r} must be {error}, not {type(value).__name__}.") from None
     made = Options(**values)

@@ -54,7 +54,7 @@ def raised(error: Exception, envelope: Envelope, options: Options) -> Outcome:
     if options.max_retries is not None and envelope.attempt > options.max_retries:
         return Outcome("dead", error, f"the receiver raised in attempt {envelope.attempt}, the last (max_retries)")
     given = error.countdown if isinstance(error, Retry) else None
-    countdown = backoff(options, envelope.attempt) if given is None else max(0.0, given)
+    countdown = backoff(options, envelope.attempt) if given is None else given
     return Outcome("retry", error, "the receiver raised", countdown, envelope.next_attempt().to_text())
 
 

@@ -1,8 +1,8 @@
 """Between the send and the hand-over: deliveries wait for the commit of their database and leave together.
 
-Each savepoint frame of a transaction that has deliveries registers one commit hook, and the hook alone owns the
-frame. When Django drops the hook, because the savepoint or the transaction was rolled back, the frame and its
-deliveries are gone with it. The first hook that runs after a commit hands over all frames that are left, in send order.
+Each savepoint frame of a transaction that has deliveries registers one commit hook. Whether a frame has committed is
+read off the one place where Django says so, its list of hooks: a rollback takes hooks out of it, a commit takes them
+from it one by one. The first hook that runs hands over the frames of all that are left there, in send order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -29,59 +29,70 @@ _order = itertools.count()
 
 
 class Frame:
-    """The deliveries of one savepoint frame; alive while its commit hook is."""
+    """The deliveries of one savepoint frame, and the list in which its commit hook stands (None in a TestCase)."""
 
-    __slots__ = ("__weakref__", "buffer", "deliveries")
+    __slots__ = ("deliveries", "hooks", "place")
 
-    def __init__(self, buffer: Buffer | None) -> None:
-        self.buffer = buffer
+    def __init__(self, place: Any, hooks: list[Any] | None) -> None:
+        self.place = place
+        self.hooks = hooks
         self.deliveries: list[tuple[int, Delivery]] = []
 
     def on_commit(self) -> None:
-        """The commit hook: hand over all that is left of the transaction; in a TestCase only what it is for."""
-        frames = [self] if self.buffer is None else self.buffer.take()
+        """The commit hook."""
+        frames = [self]
+        others = frames_in(self.hooks or [])
+        # Django has taken this hook out of the list: it is committing, and what is left in the list commits too. A hook
+        # that still stands in it was called by somebody else (captureOnCommitCallbacks), or from the list that Django
+        # made when a savepoint was rolled back: then this frame is all that is known to be committed.
+        if self not in others:
+            frames += others
         waiting = [entry for frame in frames for entry in frame.deliveries]
-        self.deliveries = []
+        for frame in frames:
+            frame.deliveries = []
         if waiting:
             waiting.sort(key=lambda entry: entry[0])
             hand_over([delivery for _, delivery in waiting])
 
 
+def frames_in(hooks: list[Any]) -> list[Frame]:
+    """The frames whose hooks stand in one of Django's lists, whatever else its entries hold."""
+    owners = (getattr(part, "__self__", None) for entry in hooks for part in entry)
+    return [owner for owner in owners if isinstance(owner, Frame)]
+
+
 class Buffer:
-    """The frames of one database connection, found by their place in its transaction."""
+    """The frames of the transaction that is open on one database connection, by their place in it."""
 
     def __init__(self) -> None:
-        self.frames: WeakValueDictionary[Any, Frame] = WeakValueDictionary()
+        self.hooks: list[Any] | None = None
+        self.frames: dict[Any, Frame] = {}
 
     def hold(self, delivery: Delivery, connection: BaseDatabaseWrapper) -> None:
-        """Keep a delivery until the transaction that is open on the connection commits."""
-        place = _place(connection)
-        frame = None if place is None else self.frames.get(place)
-        if frame is None:
-            frame = Frame(None if place is None else self)
+        """Keep a delivery until the transaction that is open on the connection commits.
+
+        Uses three attributes of the connection that Django does not document (test_publisher fails when they move),
+        because nothing public tells savepoints and transactions apart.
+        """
+        if connection.atomic_blocks and getattr(connection.atomic_blocks[0], "_from_testcase", False):
+            # The transaction of a TestCase never commits. Each delivery gets a hook, for captureOnCommitCallbacks shows
+            # a test those that were registered inside its block.
+            frame = Frame(None, None)
             connection.on_commit(frame.on_commit)
-            if place is not None:
-                self.frames[place] = frame
+        else:
+            if self.hooks is not connection.run_on_commit:
+                # Another transaction, or the list that Django made when a savepoint was rolled back.
+                self.hooks = connection.run_on_commit
+                self.frames = {frame.place: frame for frame in frames_in(self.hooks)}
+                for frame in self.frames.values():
+                    frame.hooks = self.hooks
+            place = tuple(sid for sid in connection.savepoint_ids if sid is not None)
+            found = self.frames.get(place)
+            if found is None:
+                found = self.frames[place] = Frame(place, self.hooks)
+                connection.on_commit(found.on_commit)
+            frame = found
         frame.deliveries.append((next(_order), delivery))
-
-    def take(self) -> list[Frame]:
-        """The frames that are left, which are not found again: what is sent from now on is of another transaction."""
-        frames = list(self.frames.values())
-        self.frames.clear()
-        return frames
-
-
-def _place(connection: BaseDatabaseWrapper) -> Any:
-    """What tells the present savepoint frame of this transaction from others; None in a TestCase.
-
-    Uses three attributes of the connection that Django does not document (test_publisher fails when they move),
-    because nothing public tells savepoints and transactions apart. ``run_on_commit`` is another list in every
-    transaction, so that a hook which opens a transaction of its own does not find the frames of the one before. Inside
-    a TestCase each delivery gets its own hook, for ``captureOnCommitCallbacks`` must see it.
-    """
-    if connection.atomic_blocks and getattr(connection.atomic_blocks[0], "_from_testcase", False):
-        return None
-    return (id(connection.run_on_commit), *(sid for sid in connection.savepoint_ids if sid is not None))
 
 
 _buffers: WeakKeyDictionary[BaseDatabaseWrapper, Buffer] = WeakKeyDictionary()
@@ -120,6 +131,8 @@ def hand_over(deliveries: Sequence[Delivery]) -> list[backends.Failure]:
     backend = backends.current()
     try:
         failures = backend.publish(deliveries)
+    except backend.interruptions:
+        raise
     except Exception as raised:
         # After the commit nothing may reach the caller, whatever a backend does; where it runs the receivers itself and
         # the project asked for their exceptions (Celery's task_eager_propagates), they are the caller's.

@@ -80,7 +80,10 @@ def is_model(thing: Any) -> bool:
 def is_instance(thing: Any) -> bool:
     """Whether it is a model instance, also one wrapped in a SimpleLazyObject."""
     base = sys.modules.get("django.db.models.base")
-    return base is not None and isinstance(thing, base.Model)
+    try:
+        return base is not None and isinstance(thing, base.Model)
+    except Exception:  # noqa: BLE001 - a lazy object that cannot be evaluated; the codec says so where it matters
+        return False
 
 
 def label_of(model: type[Model]) -> str | None:
@@ -88,6 +91,12 @@ def label_of(model: type[Model]) -> str | None:
     meta = model._meta
     found = apps.all_models.get(meta.app_label, {}).get(meta.model_name or "")
     return meta.label_lower if found is model else None
+
+
+def model_by_label(label: str) -> type[Model] | None:
+    """The model of an ``"app.Model"`` that is loaded already; Django may still wait for others."""
+    app_label, _, name = label.partition(".")
+    return apps.all_models.get(app_label, {}).get(name.lower())
 
 
 def model_of(label: Any) -> type[Model]:

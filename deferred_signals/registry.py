@@ -6,7 +6,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import BuiltinFunctionType, ModuleType
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -15,7 +15,7 @@ from django.dispatch import Signal
 from .exceptions import ConnectError, UnknownReceiver
 from .options import Options
 from .references import look_up, path_of
-from .signal_names import signal_name
+from .signal_names import is_called
 
 Function = Callable[..., Any]
 
@@ -30,7 +30,9 @@ class Registration:
         self.name = name
         self.function = function
         self.options = options
-        self._stand_ins: list[tuple[ReferenceType[Any], Signal]] = []
+        #: Every signal that it was ever connected to.
+        self.signals: list[Signal] = []
+        self._stand_ins: dict[Any, tuple[ReferenceType[Any], Signal]] = {}
 
     @functools.cached_property
     def named(self) -> frozenset[str]:
@@ -53,18 +55,26 @@ class Registration:
 
     def connected(self, stand_in: Any, signal: Signal) -> None:
         """Note that ``stand_in`` stands in the receivers of ``signal``, which hold it."""
-        self._stand_ins.append((ref(stand_in), signal))
+        self._stand_ins[id(signal), stand_in.key] = (ref(stand_in), signal)
+        if not any(one is signal for one in self.signals):
+            self.signals.append(signal)
 
-    def connections(self) -> list[tuple[Any, Signal]]:
-        """The stand-ins that are connected now, with their signals."""
+    def connection(self, signal: Signal, key: Any) -> Any:
+        """The stand-in that is connected to the signal under a key of Django's now, or None."""
+        held, _ = self._stand_ins.get((id(signal), key), (None, None))
+        stand_in = held() if held is not None else None
         # Asks the signal, for Django's DEBUG checks keep a stand-in alive in an lru_cache after it was disconnected.
-        found = [(stand_in, signal) for held, signal in self._stand_ins if (stand_in := held()) is not None]
-        return [(stand_in, signal) for stand_in, signal in found if stand_in.pending or holds(signal, stand_in)]
+        return stand_in if stand_in is not None and (stand_in.pending or holds(signal, stand_in)) else None
 
-    def signals(self) -> list[Signal]:
-        """The signals that the receiver listens to, each once; when it is disconnected, those it listened to."""
-        found = self.connections() or self._stand_ins
-        return list({id(signal): signal for _, signal in found}.values())
+    def connections(self) -> list[Any]:
+        """All the stand-ins that are connected now."""
+        found = [self.connection(signal, key) for (_, key), (_, signal) in list(self._stand_ins.items())]
+        return [stand_in for stand_in in found if stand_in is not None]
+
+    def listening(self) -> list[Signal]:
+        """The signals that the receiver listens to now; when it is disconnected, those it ever listened to."""
+        now = {id(stand_in.signal) for stand_in in self.connections()}
+        return [signal for signal in self.signals if not now or id(signal) in now]
 
 
 def holds(signal: Signal, receiver: Any) -> bool:
@@ -73,7 +83,8 @@ def holds(signal: Signal, receiver: Any) -> bool:
     ``Signal.receivers`` is not documented and the shape of its entries has changed between releases; that an entry
     contains its receiver has not. Nothing public tells a connect that Django silently took for a repetition.
     """
-    return any(part is receiver for entry in signal.receivers for part in entry)
+    # From its end, where the newest stand.
+    return any(part is receiver for entry in reversed(signal.receivers) for part in entry)
 
 
 _lock = threading.Lock()
@@ -93,6 +104,8 @@ def name_of(function: Function) -> str:
             f"The method {function.__name__!r} of an instance of {type(owner).__qualname__} cannot be deferred: a "
             "worker has no such instance. Use a module-level function, a static method or a class method."
         )
+    if isinstance(function, type | BuiltinFunctionType):
+        raise ConnectError(f"{function!r} cannot be deferred: a receiver is a function, static method or class method.")
     path = path_of(function)
     if isinstance(owner, type):
         owner_path = path_of(owner)
@@ -158,15 +171,20 @@ def registrations() -> Iterator[Registration]:
     return iter([found[name] for name in sorted(found)])
 
 
+def connection_of(function: Function, signal: Signal, key: Any) -> Any:
+    """The stand-in by which a function is connected, deferred, to a signal under a key of Django's; or None."""
+    found = (one.connection(signal, key) for one in list(_by_name.values()) if one.function == function)
+    return next((stand_in for stand_in in found if stand_in is not None), None)
+
+
 def signal_for(name: str | None, registration: Registration) -> Signal:
     """The signal that a payload names. Raises UnknownReceiver when this process has none of that name."""
-    signals = registration.signals()
-    for signal in signals:
-        if name is not None and signal_name(signal) == name:
+    for signal in registration.signals:
+        if name is not None and is_called(signal, name):
             return signal
     found = look_up(name) if name is not None else None
     if isinstance(found, Signal):
         return found
-    if len(signals) == 1:
-        return signals[0]
+    if len(listening := registration.listening()) == 1:
+        return listening[0]
     raise UnknownReceiver(f"No signal of the name that the payload gives is known here for {registration.name!r}.")

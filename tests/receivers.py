@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -46,6 +47,18 @@ def curious(sender: Any, **kwargs: Any) -> None:
     calls.append(("curious", sender, kwargs))
     for inquiry in inquiries:
         inquiry(sender=sender, **kwargs)
+
+
+async def cancelled(sender: Any, **kwargs: Any) -> None:
+    raise asyncio.CancelledError
+
+
+async def cancelled_in_a_group(sender: Any, **kwargs: Any) -> None:
+    raise BaseExceptionGroup("tasks", [asyncio.CancelledError()])
+
+
+async def exits_in_a_group(sender: Any, **kwargs: Any) -> None:
+    raise BaseExceptionGroup("tasks", [asyncio.CancelledError(), SystemExit(1)])
 
 
 def discards(sender: Any, **kwargs: Any) -> None:

@@ -17,7 +17,7 @@ import pytest
 from celery import Celery
 from celery.app import app_or_default
 from celery.contrib.testing.worker import start_worker
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.signals import before_task_publish, setup_logging, task_failure
 from django.apps import apps
 from django.db import connections, transaction
@@ -26,6 +26,7 @@ from kombu import Queue
 from deferred_signals import Delivery, Retry, Signal, backends, current_delivery
 from deferred_signals.backends.celery import CeleryBackend
 from deferred_signals.backends.immediate import ImmediateBackend
+from deferred_signals.backends.lanes import Job, Lane
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.envelope import unseal
 from deferred_signals.exceptions import ConfigurationError, OpenError, PublishError
@@ -198,6 +199,14 @@ class TestImmediate:
         assert "is given up" in caplog.text
 
 
+class TestImmediateInACoroutine:
+    async def test_an_async_receiver_runs_where_a_loop_is_running(self, settings, link, calls):
+        use(settings, "immediate")
+        link(bell, asynchronous)
+        ring()
+        assert [name for name, _, _ in calls] == ["asynchronous"]
+
+
 class TestWhichBackend:
     @pytest.mark.parametrize(
         ("name", "complaint"), [("nowhere.Backend", "cannot be imported"), ("celery.Celery", "not a subclass")]
@@ -252,6 +261,7 @@ def backend(celery_app: Celery, settings: Any) -> CeleryBackend:
     made = use(settings, "celery", PUBLISH_TIMEOUT=0.3)
     assert isinstance(made, CeleryBackend)
     made._ready = False
+    made._free.clear()
     return made
 
 
@@ -260,6 +270,10 @@ def messages(app: Celery) -> list[Any]:
     with app.connection_for_read() as connection:
         queue = Queue(app.conf.task_default_queue, channel=connection.default_channel)
         return list(iter(lambda: queue.get(no_ack=True), None))
+
+
+def free_lanes(backend: CeleryBackend) -> list[Lane]:
+    return [lane for lanes in backend._free.values() for lane in lanes]
 
 
 class TestTheMessage:
@@ -314,21 +328,57 @@ class TestTheLanes:
     def test_a_lane_is_used_again_and_left_when_the_broker_is_another(self, backend, celery_app, link):
         link(bell, first)
         ring()
-        (lane,) = backend._free
+        (lane,) = free_lanes(backend)
         ring()
-        assert list(backend._free) == [lane]
+        assert free_lanes(backend) == [lane]
         celery_app.conf.broker_write_url = "memory://other"
         ring()
-        assert list(backend._free) != [lane]
+        assert free_lanes(backend) != [lane]
         eventually(lambda: not lane.thread.is_alive())
+
+    def test_a_lane_whose_broker_is_another_by_now_is_not_used_again(self, backend, celery_app, link):
+        link(bell, first)
+
+        @before_task_publish.connect
+        def changes(**kwargs: Any) -> None:
+            backend._free.clear()
+
+        try:
+            ring()
+        finally:
+            before_task_publish.disconnect(changes)
+        assert not free_lanes(backend)
+
+    def test_two_apps_do_not_mix_their_brokers(self, backend, celery_app, link):
+        link(bell, first)
+        other = project_app("another queue")
+        other.conf.update(task_default_queue="another queue")
+        counts = {}
+        for app in (celery_app, other, celery_app):
+            app.set_current()
+            ring()
+        for app in (celery_app, other):
+            counts[app.conf.task_default_queue] = len(messages(app))
+        celery_app.set_current()
+        assert sorted(counts.values()) == [1, 2]
+
+    def test_a_time_limit_of_the_task_that_sends_is_the_tasks(self, backend, link, monkeypatch):
+        link(bell, first)
+
+        def interrupted(self: Job, patience: float) -> bool:
+            raise SoftTimeLimitExceeded
+
+        monkeypatch.setattr(Job, "wait", interrupted)
+        with pytest.raises(SoftTimeLimitExceeded):
+            ring()
 
     def test_the_lanes_of_a_parent_process_are_kept_but_not_used(self, backend, link, monkeypatch):
         link(bell, first)
         ring()
-        (lane,) = backend._free
+        (lane,) = free_lanes(backend)
         monkeypatch.setattr(os, "getpid", lambda: -1)
         ring()
-        assert lane not in backend._free
+        assert lane not in [free for (pid, *_), lanes in backend._free.items() if pid == -1 for free in lanes]
         assert lane in backend._all
         assert lane.thread.is_alive()
 
@@ -418,8 +468,8 @@ class TestOnRedis:
         link(bell, first)
         for _ in range(3):
             ring()
-        (lane,) = backend._free
-        channel = lane.producer.channel
+        (lane,) = free_lanes(backend)
+        channel: Any = lane.producer.channel
         with channel.conn_or_acquire() as one, channel.conn_or_acquire() as two:
             assert one is two
             with channel.conn_or_acquire(client := object()) as given:
@@ -457,7 +507,7 @@ class TestOnRedis:
         ring()
         ring()
         assert asked == ["deferred_signals.deliver"] * 2
-        assert not backend._free[0].declared
+        assert not free_lanes(backend)[0].declared
 
 
 class TestCelerysSettings:
@@ -499,7 +549,7 @@ class TestABrokerThatIsAway:
             bell.send(sender=None)
         assert "did not answer for 0.3 s" in str(caught.value.__cause__)
         assert time.monotonic() - started < 5
-        assert not backend._free
+        assert not free_lanes(backend)
         (left,) = set(threading.enumerate()) - threads
         silent_broker.accept()[0].close()
         silent_broker.close()

@@ -25,6 +25,7 @@ from deferred_signals.exceptions import (
     InstanceMissing,
     NewerWire,
     OpenError,
+    ReceiverCancelled,
     TooDeep,
     UnknownReceiver,
 )
@@ -328,6 +329,33 @@ class TestAroundTheReceiver:
         assert abs((delivery.created - sent.created).total_seconds()) < 0.01
         assert delivery.payload == ""
         assert current_delivery() is None
+
+    @pytest.mark.parametrize("function", [receivers.cancelled, receivers.cancelled_in_a_group])
+    def test_an_async_receiver_that_is_cancelled_has_raised(self, function, link, outcome_of):
+        link(rang, function)
+        send()
+        outcome = outcome_of()
+        assert (outcome.state, type(outcome.error)) == ("retry", ReceiverCancelled)
+
+    def test_what_ends_the_process_is_not_taken_for_a_cancellation(self, link, memory):
+        link(rang, receivers.exits_in_a_group)
+        send()
+        with pytest.raises(BaseExceptionGroup):
+            memory.deliver()
+
+    @pytest.mark.parametrize(
+        ("countdown", "seconds"), [(timedelta(minutes=2), 120), (-3, 0), (1.5, 1.5)], ids=["timedelta", "past", "float"]
+    )
+    def test_retry_takes_seconds_and_timedeltas(self, countdown, seconds, link, outcome_of):
+        link(rang, troubled)
+        receivers.troubles.append(Retry(countdown=countdown))
+        send()
+        assert outcome_of().countdown == seconds
+
+    @pytest.mark.parametrize(("countdown", "kind"), [("5", TypeError), (True, TypeError), (float("inf"), ValueError)])
+    def test_retry_refuses_what_is_no_time(self, countdown, kind):
+        with pytest.raises(kind, match="countdown"):
+            Retry(countdown=countdown)
 
     def test_an_async_receiver_behind_a_plain_decorator_is_awaited(self, link, memory, calls):
         link(rang, receivers.behind_a_decorator)

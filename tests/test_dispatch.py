@@ -200,6 +200,12 @@ class TestModelSignals:
         Article.objects.create(title="Pot")
         assert heard(memory, calls) == ["first"]
 
+    def test_a_lazy_sender_is_the_same_as_its_model(self, link):
+        link(post_save, first, Customer)
+        link(post_save, first, "shop.Customer")
+        with pytest.raises(ConnectError, match="already, with other options"):
+            connect(post_save, first, "shop.Customer", deferred=True, queue="other")
+
     def test_a_lazy_sender_may_have_to_be_waited_for(self):
         registry = Apps()  # one of its own: what waits in the real one, waits for ever
         connect(post_save, wrapped, "shop.Unborn", deferred=True, apps=registry)
@@ -265,6 +271,19 @@ class TestWhatIsRefused:
 
         with pytest.raises(ConnectError, match=r"Caller.* cannot be deferred.*at module level"):
             pizza_done.connect(Caller(), deferred=True)
+
+    @pytest.mark.parametrize(
+        "function", [classmethod(first), dict.fromkeys, Holder, 7], ids=["classmethod", "builtin", "class", "number"]
+    )
+    def test_what_is_no_function(self, function):
+        with pytest.raises(ConnectError, match=r"Class.method|a function, static|must be callable"):
+            connect(pizza_done, function, deferred=True)
+
+    def test_a_second_signal_of_the_same_name(self, link):
+        link(Signal(name="shop.done"), first)
+        link(pizza_done, first)
+        with pytest.raises(ConnectError, match="another signal of the same name="):
+            connect(Signal(name="shop.done"), first, deferred=True)
 
     def test_a_local_function(self):
         def local(sender: Any, **kwargs: Any) -> None: ...

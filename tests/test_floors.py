@@ -11,13 +11,23 @@ ROOT = PACKAGE.name
 
 # A folder stands for all its modules. Rooms of one floor may use one another, as long as no circle closes.
 FLOORS = {
-    7: {"dispatch", "deferred_receiver"},
+    7: {"dispatch", "connecting", "deferred_receiver"},
     6: {"publisher"},
     5: {"backends"},
     4: {"tasks"},
     3: {"delivery"},
     2: {"codec"},
-    1: {"references", "envelope", "options", "registry", "context", "outcome", "signal_names"},
+    1: {
+        "references",
+        "envelope",
+        "options",
+        "registry",
+        "context",
+        "outcome",
+        "signal_names",
+        "calling",
+        "option_checks",
+    },
     0: {"exceptions", "conf", "signals", "suppression"},
 }
 # May import any floor; no floor imports them.

@@ -9,6 +9,7 @@ import pytest
 
 from deferred_signals.exceptions import ConnectError
 from deferred_signals.options import Options, parse
+from tests import receivers
 
 
 def test_the_defaults_are_the_documented_ones():
@@ -71,11 +72,13 @@ def test_an_unknown_option_is_a_type_error_that_guesses_what_was_meant():
         ("retry_backoff", None, "seconds"),
         ("headers", {1: 2}, "string keys"),
         ("headers", [1], "string keys"),
+        ("headers", {"task": "os.system", "mine": 1}, "headers of your own; Celery's protocol uses task"),
+        ("when", receivers.asynchronous, "not async"),
         ("name", "two words", "letters"),
         ("name", 7, "letters"),
         ("aliases", "old.name", "tuple of names"),
         ("aliases", ["a b"], "letters"),
-        ("when", 7, "callable"),
+        ("when", 7, "a function, not async"),
         ("when", lambda created: created, "any keyword arguments"),
         ("instance", "pickle", '"reference" or "snapshot"'),
         ("missing", None, '"discard" or "retry" or "dead"'),

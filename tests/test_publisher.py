@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import connection, connections, transaction
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.migrations.state import ProjectState
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.test import Client, TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils.connection import ConnectionDoesNotExist
+from django.utils.functional import SimpleLazyObject
 
-from deferred_signals import Delivery, Signal, backends, publisher, suppress
+from deferred_signals import Delivery, Signal, backends, suppress
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.exceptions import EncodeError, NotCarriedError, PublishError
 from deferred_signals.signals import delivery_published, delivery_unpublished
@@ -158,6 +161,52 @@ class TestTransactions:
             with transaction.atomic():
                 say(name)
         assert hand_overs == [1, 1]
+
+    def test_what_was_captured_and_rolled_back_is_a_ghost_for_nobody(self, memory):
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            with TestCase.captureOnCommitCallbacks() as kept:
+                say("ghost")
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                say("ghost of a savepoint")
+                kept += list(connection.run_on_commit)
+                raise ZeroDivisionError
+            raise ZeroDivisionError
+        with transaction.atomic():
+            say("kept")
+        assert published(memory) == ["kept"]
+        assert kept
+
+    def test_a_hook_that_is_called_early_hands_over_only_its_own_and_once(self, memory):
+        with transaction.atomic():
+            say("a")
+            with transaction.atomic(), TestCase.captureOnCommitCallbacks(execute=True):
+                say("b")
+            assert [kwargs for _, payload in memory.payloads for kwargs in [payload]]
+            assert len(memory.payloads) == 1
+            say("c")
+        assert published(memory) == ["b", "a", "c"]
+
+    def test_send_order_is_kept_over_a_savepoint_that_was_rolled_back(self, memory, hand_overs):
+        with transaction.atomic():
+            say("a")
+            with transaction.atomic():
+                say("b")
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                say("ghost")
+                raise ZeroDivisionError
+            say("c")
+        assert hand_overs == [3]
+        assert published(memory) == ["a", "b", "c"]
+
+    def test_a_rollback_at_the_very_end_takes_nothing_else_with_it(self, memory):
+        with transaction.atomic():
+            say("a")
+            with transaction.atomic():
+                say("b")
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                say("ghost")
+                raise ZeroDivisionError
+        assert published(memory) == ["a", "b"]
 
     def test_a_hook_may_open_a_transaction_of_its_own(self, memory):
         def hook() -> None:
@@ -405,7 +454,35 @@ class TestWhatTheSendLacks:
         assert receivers.calls == [("provided", None, {"tenant": "acme", "signal": bare})]
 
 
+@real
+class TestMigrations:
+    def test_historical_models_make_no_deliveries(self, memory, link):
+        link(post_save, first)
+        historical = ProjectState.from_apps(apps).apps.get_model("shop", "Customer")
+        historical.objects.create(name="from a migration")
+        MigrationRecorder(connection).record_applied("shop", "9999_never")
+        MigrationRecorder(connection).record_unapplied("shop", "9999_never")
+        assert not memory.payloads
+        Customer.objects.create(name="from the shop")
+        assert len(memory.payloads) == 1
+
+
 class TestWhatCannotTravel:
+    def test_a_lazy_value_that_cannot_be_evaluated_and_is_not_named(self, memory):
+        def fails() -> None:
+            raise KeyError("secret")
+
+        order_placed.send(sender=None, item=1, user=SimpleLazyObject(fails))
+        memory.deliver()
+        assert "NotCarried" in repr(receivers.calls[0][2]["user"])
+
+    def test_what_repeats_itself_is_refused_before_it_is_written_out(self, memory):
+        tree: list[Any] = []
+        for _ in range(30):
+            tree = [tree, tree]
+        with pytest.raises(EncodeError, match="more values than MAX_SIZE has bytes"):
+            order_placed.send(sender=None, item=tree)
+
     def test_what_the_receiver_names_is_an_error_at_the_send(self, memory):
         with pytest.raises(EncodeError) as caught:
             order_placed.send(sender=None, item={"lines": [1, object()]})
@@ -536,11 +613,3 @@ def test_every_transaction_has_a_list_of_hooks_of_its_own():
             lists.append(connection.run_on_commit)
             transaction.on_commit(lambda: None)
     assert lists[0] is not lists[1]
-
-
-def test_a_frame_lives_only_by_its_hook():
-    hook: Any = publisher.Frame(None).on_commit
-    frame = weakref.ref(hook.__self__)
-    assert frame() is not None
-    del hook
-    assert frame() is None

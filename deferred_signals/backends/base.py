@@ -26,6 +26,9 @@ Failure = tuple[Delivery, Exception]
 class Backend(ABC):
     """Takes deliveries that may run now: their transaction is committed, or none was waited for."""
 
+    #: What may interrupt the caller's wait from outside, and is the caller's to handle.
+    interruptions: tuple[type[BaseException], ...] = ()
+
     @property
     def inline(self) -> bool:
         """Whether ``publish`` runs the receivers in this process, and may raise what they raise."""

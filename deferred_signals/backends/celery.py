@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from celery import Celery, current_task
 from celery.app import app_or_default
+from celery.exceptions import SoftTimeLimitExceeded
 from django.apps import apps
 from django.core.signals import setting_changed
 
@@ -32,11 +33,13 @@ class _Read(NamedTuple):
 class CeleryBackend(Backend):
     """Publishes through the current Celery app, its routes and its broker settings."""
 
+    interruptions = (SoftTimeLimitExceeded,)
+
     def __init__(self) -> None:
-        self._free: deque[Lane] = deque()
-        self._for: Any = None
-        # For ever: a connection that is collected in a forked child shuts its parent's socket down.
-        self._all: list[Lane] = []
+        #: The lanes that nobody uses now, by process, app and broker.
+        self._free: dict[Any, deque[Lane]] = {}
+        #: All lanes. Also those of a parent process: a connection that is collected in a child shuts its socket down.
+        self._all: set[Lane] = set()
         self._read: _Read | None = None
         self._ready = False
         setting_changed.connect(self._forget)
@@ -82,31 +85,43 @@ class CeleryBackend(Backend):
         settings = self._settings(app)
         if settings.eager:
             return _run_eagerly(deliveries)
-        lane = self._take(app, settings.broker)
+        key = (os.getpid(), app, str(settings.broker))
+        lane = self._take(key)
         job = Job(deliveries, _ancestry())
         lane.jobs.put(job)
         patience = conf.current().publish_timeout
+        # Interrupted here, by a time limit of the task that sends, the lane goes on by itself.
         if job.wait(patience):
-            self._free.append(lane)
+            self._give_back(lane, key)
             return job.failures
-        self._all.remove(lane)
+        self._all.discard(lane)
         error = PublishError(f"The broker did not answer for {patience:g} s.")
         return [*job.failures, *((delivery, error) for delivery in deliveries[job.done :])]
 
-    def _take(self, app: Celery, broker: str) -> Lane:
-        """A lane that is free, or a new one; not one of the parent process or of other broker settings."""
-        key = (os.getpid(), app, broker)
-        if self._for != key:
-            if self._for and self._for[0] == key[0]:
-                for lane in self._free:
-                    lane.jobs.put(None)
-            self._free, self._for = deque(), key
+    def _take(self, key: Any) -> Lane:
+        """A lane that is free, or a new one; not one of the parent process, another app or other broker settings."""
+        if key not in self._free:
+            for old in [old for old in self._free if old[:2] == key[:2]]:
+                for lane in self._free.pop(old):
+                    self._retire(lane)
+            self._free[key] = deque()
         try:
-            return self._free.pop()
+            return self._free[key].pop()
         except IndexError:
-            lane = Lane(app)
-            self._all.append(lane)
+            lane = Lane(key[1])
+            self._all.add(lane)
             return lane
+
+    def _give_back(self, lane: Lane, key: Any) -> None:
+        free = self._free.get(key)
+        if free is None:
+            self._retire(lane)  # the broker's settings have changed meanwhile
+        else:
+            free.append(lane)
+
+    def _retire(self, lane: Lane) -> None:
+        lane.jobs.put(None)
+        self._all.discard(lane)
 
 
 def _run_eagerly(deliveries: Sequence[Delivery]) -> list[Failure]:

@@ -105,20 +105,32 @@ class Encoder:
     travel as snapshots whatever the option says.
     """
 
-    __slots__ = ("apart", "depth", "max_depth", "rows", "snapshot")
+    __slots__ = ("apart", "depth", "left", "max_depth", "max_size", "rows", "snapshot")
 
     def __init__(self, *, snapshot: bool = False, apart: frozenset[Any] = frozenset()) -> None:
         self.snapshot = snapshot
         self.apart = apart
         self.rows: dict[Any, Any] = {}
-        self.depth = 0
-        self.max_depth = conf.current().max_depth
+        settings = conf.current()
+        self.max_depth, self.max_size = settings.max_depth, settings.max_size
+        self.restart()
 
     def encode(self, value: Any) -> Any:
         """The JSON of one value. Raises EncodeError."""
         kind = type(value)
         encode = _exact.get(kind) or _found.get(kind) or _find(kind)
         return encode(self, value)
+
+    def restart(self) -> None:
+        """Begin with another argument, whatever became of the last one."""
+        self.depth = 0
+        self.left = self.max_size
+
+    def count(self, number: int) -> None:
+        """Note that ``number`` values follow; each is a byte at least. Stops before what is too large is made."""
+        self.left -= number
+        if self.left < 0:
+            raise EncodeError("it has more values than MAX_SIZE has bytes. Send what identifies the data instead.")
 
     def down(self, value: Any) -> None:
         """Enter a container: one level deeper. Its codec takes the level back when it is through."""

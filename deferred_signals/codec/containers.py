@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ..exceptions import EncodeError
 from .base import Decoder, Encoder, add
 
 
-def items(encoder: Encoder, values: Iterable[Any]) -> list[Any]:
+def items(encoder: Encoder, values: Collection[Any]) -> list[Any]:
     """The JSON of each value of a container."""
     encoder.down(values)
+    encoder.count(len(values))
     made: list[Any] = []
     try:
         for value in values:
@@ -45,6 +46,7 @@ _SHOWN = 30
 
 def _dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
     encoder.down(value)
+    encoder.count(len(value))
     number = 0
     try:
         if all(type(key) is str and key[:1] != "$" for key in value):

@@ -1,0 +1,101 @@
+"""What happens when a receiver is connected: the stand-in for a deferred one, and all that is refused."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import Any
+
+from django import dispatch
+
+from . import options, registry, signals
+from .deferred_receiver import MODEL_SIGNALS, DeferredReceiver
+from .exceptions import ConnectError
+from .references import model_by_label
+from .signal_names import is_signal
+
+#: Signals for which deferring cannot mean anything: module, attribute, the reason and the alternative.
+REFUSED = (
+    ("django.db.models.signals", "class_prepared",
+     "it is sent while models are being loaded, when no delivery can be made. Use AppConfig.ready()."),
+    ("django.db.models.signals", "pre_init",
+     "it is sent for every instance that any process makes, the worker's own included. Use pre_save or post_save."),
+    ("django.db.models.signals", "post_init",
+     "it is sent for every row that any process reads, the worker's own included. Use post_save."),
+    ("django.db.backends.signals", "connection_created",
+     "it concerns one connection of one process, and the worker's own connecting would send it again. Connect inline."),
+    *((signals.__name__, name, "it tells about deliveries, and each delivery would cause another. Connect inline.")
+      for name in ("delivery_published", "delivery_unpublished", "delivery_started", "delivery_finished")),
+)  # fmt: skip
+
+
+def _lookup_id(target: Any) -> Any:
+    """What Django's dispatcher calls the identity of a receiver or sender (``dispatcher._make_id``).
+
+    Connecting the stand-in with this as ``dispatch_uid`` puts it under the very key that Django would have used for
+    the plain function, so that ``signal.disconnect(function, sender=...)`` finds it, on Django's own signals too.
+    """
+    if hasattr(target, "__func__"):
+        return (id(target.__self__), id(target.__func__))
+    return id(target)
+
+
+def connect_deferred(
+    signal: dispatch.Signal, receiver: Any, sender: Any, dispatch_uid: Any, given: dict[str, Any]
+) -> None:
+    """Put a stand-in for ``receiver`` among the signal's receivers. Raises ConnectError."""
+    function = receiver.__func__ if isinstance(receiver, staticmethod) else receiver
+    if isinstance(function, classmethod):
+        raise ConnectError("A class method is connected when its class is there: connect(signal, Class.method, ...).")
+    if not callable(function):
+        raise ConnectError(f"A receiver must be callable; this is a {type(receiver).__name__}.")
+    for module, name, reason in REFUSED:
+        if is_signal(signal, module, name):
+            raise ConnectError(f"{module}.{name} cannot have deferred receivers: {reason}")
+    extra = {"apps": given.pop("apps")} if "apps" in given else {}
+    parsed = options.parse(given)
+    registration = registry.register(function, parsed)
+    if any(one is not signal and _same_name(one, signal) for one in registration.signals):
+        raise ConnectError(
+            f"{registration.name!r} listens to another signal of the same name= already. Rename one of them."
+        )
+    lazy = False
+    if isinstance(sender, str) and isinstance(signal, getattr(sys.modules.get(MODEL_SIGNALS), "ModelSignal", ())):
+        loaded = None if extra else model_by_label(sender)
+        lazy, sender = loaded is None, loaded or sender
+    uid = dispatch_uid or _lookup_id(function)
+    key = (uid, _lookup_id(sender))
+    other = registration.connection(signal, key)
+    if other is not None:
+        if other.options == parsed:
+            return  # a repetition, which Django too passes over
+        raise ConnectError(f"{registration.name!r} is connected to this signal and sender already, with other options.")
+    stand_in = DeferredReceiver(registration, signal, key, parsed)
+    signal.connect(stand_in, sender=sender, weak=False, dispatch_uid=uid, **extra)
+    stand_in.pending = lazy and not registry.holds(signal, stand_in)
+    if not stand_in.pending and not registry.holds(signal, stand_in):
+        raise ConnectError(
+            f"{registration.name!r} or its dispatch_uid is connected to this signal and sender already, inline, so "
+            "Django passed this connection over. Disconnect the inline one first."
+        )
+    registration.connected(stand_in, signal)
+
+
+def _same_name(one: dispatch.Signal, other: dispatch.Signal) -> bool:
+    name = getattr(one, "name", None)
+    return isinstance(name, str) and name == getattr(other, "name", None)
+
+
+def check_inline(signal: dispatch.Signal, receiver: Any, sender: Any, given: dict[str, Any]) -> None:
+    """Refuse what an inline receiver would ignore, and a connection that Django would silently pass over."""
+    for name in given:
+        if options.is_option(name):
+            raise ConnectError(f"The option {name!r} is for deferred receivers: add deferred=True.")
+        if difflib.get_close_matches(name, ["deferred"]):
+            raise ConnectError(f"There is no argument {name!r}. Did you mean 'deferred'?")
+    key = (given.get("dispatch_uid") or _lookup_id(receiver), _lookup_id(sender))
+    if registry.connection_of(receiver, signal, key) is not None:
+        raise ConnectError(
+            f"{registry.name_of(receiver)!r} is connected to this signal and sender already, deferred, so Django would "
+            "pass this inline connection over. Disconnect the deferred one first."
+        )
