@@ -16,6 +16,7 @@ PROCESSES ?= 2
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Add PYTHON=python3.13 VENV=var/venv-3.13 for another interpreter, PYTEST_ARGS="-k name" for some tests only.'
 
 demo: $(VENV)/.demo ## sign a user up in the example shop and watch the worker write the e-mail
 	$(BIN)/python example_project/demo.py
@@ -23,10 +24,10 @@ demo: $(VENV)/.demo ## sign a user up in the example shop and watch the worker w
 test: $(VENV)/.test ## everything, with real workers and servers, and the coverage of the core
 	$(BIN)/python -m pytest -n $(PROCESSES) --cov $(PYTEST_ARGS)
 
-test-quick: $(VENV)/.test ## everything that needs no worker and no server
+test-quick: $(VENV)/.test ## everything but the integration tests
 	$(BIN)/python -m pytest -n $(PROCESSES) --ignore tests/integration $(PYTEST_ARGS)
 
-test-postgresql: $(VENV)/.test ## the same on a private PostgreSQL instead of SQLite
+test-postgresql: $(VENV)/.test ## test-quick on a private PostgreSQL instead of SQLite
 	$(BIN)/python -m tests.on_postgresql -n $(PROCESSES) $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint $(VENV)/.test ## ruff, mypy (strict), the floors of the package
@@ -52,7 +53,8 @@ build: $(VENV)/.build ## wheel and sdist into dist/, checked
 	$(BIN)/python -m zipfile --list dist/*.whl | grep 'deferred_signals/py.typed'
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) build dist docs/_build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+		var example_project/var
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp per dependency group of pyproject.toml, so that each target installs only what it needs, once.

@@ -273,7 +273,9 @@ class TestWhatIsRefused:
             pizza_done.connect(Caller(), deferred=True)
 
     @pytest.mark.parametrize(
-        "function", [classmethod(first), dict.fromkeys, Holder, 7], ids=["classmethod", "builtin", "class", "number"]
+        "function",
+        [vars(Holder)["of_class"], dict.fromkeys, Holder, 7],
+        ids=["classmethod", "builtin", "class", "number"],
     )
     def test_what_is_no_function(self, function):
         with pytest.raises(ConnectError, match=r"Class.method|a function, static|must be callable"):

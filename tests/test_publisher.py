@@ -164,11 +164,12 @@ class TestTransactions:
 
     def test_what_was_captured_and_rolled_back_is_a_ghost_for_nobody(self, memory):
         with pytest.raises(ZeroDivisionError), transaction.atomic():
-            with TestCase.captureOnCommitCallbacks() as kept:
+            kept: list[Any] = []
+            with TestCase.captureOnCommitCallbacks() as captured:
                 say("ghost")
             with pytest.raises(ZeroDivisionError), transaction.atomic():
                 say("ghost of a savepoint")
-                kept += list(connection.run_on_commit)
+                kept += [captured, *connection.run_on_commit]
                 raise ZeroDivisionError
             raise ZeroDivisionError
         with transaction.atomic():
