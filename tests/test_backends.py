@@ -363,15 +363,18 @@ class TestTheLanes:
         celery_app.set_current()
         assert sorted(counts.values()) == [1, 2]
 
-    def test_a_time_limit_of_the_task_that_sends_is_the_tasks(self, backend, link, monkeypatch):
+    def test_a_time_limit_of_the_task_that_sends_is_the_tasks(self, backend, celery_app, link, monkeypatch):
         link(bell, first)
 
         def interrupted(self: Job, patience: float) -> bool:
             raise SoftTimeLimitExceeded
 
         monkeypatch.setattr(Job, "wait", interrupted)
+        threads = set(threading.enumerate())
         with pytest.raises(SoftTimeLimitExceeded):
             ring()
+        eventually(lambda: not set(threading.enumerate()) - threads)
+        assert len(messages(celery_app)) == 1
 
     def test_the_lanes_of_a_parent_process_are_kept_but_not_used(self, backend, link, monkeypatch):
         link(bell, first)

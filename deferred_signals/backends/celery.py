@@ -90,8 +90,13 @@ class CeleryBackend(Backend):
         job = Job(deliveries, _ancestry())
         lane.jobs.put(job)
         patience = conf.current().publish_timeout
-        # Interrupted here, by a time limit of the task that sends, the lane goes on by itself.
-        if job.wait(patience):
+        try:
+            in_time = job.wait(patience)
+        except BaseException:
+            # A time limit of the task that sends, or Ctrl-C: the lane finishes this job by itself, and ends.
+            self._retire(lane)
+            raise
+        if in_time:
             self._give_back(lane, key)
             return job.failures
         self._all.discard(lane)
