@@ -40,6 +40,8 @@ class Frame:
 
     def on_commit(self) -> None:
         """The commit hook."""
+        if not self.deliveries:
+            return  # an earlier one has handed them over; looking through the list for each would be quadratic
         frames = [self]
         others = frames_in(self.hooks or [])
         # Django has taken this hook out of the list: it is committing, and what is left in the list commits too. A hook
@@ -50,9 +52,8 @@ class Frame:
         waiting = [entry for frame in frames for entry in frame.deliveries]
         for frame in frames:
             frame.deliveries = []
-        if waiting:
-            waiting.sort(key=lambda entry: entry[0])
-            hand_over([delivery for _, delivery in waiting])
+        waiting.sort(key=lambda entry: entry[0])
+        hand_over([delivery for _, delivery in waiting])
 
 
 def frames_in(hooks: list[Any]) -> list[Frame]:
