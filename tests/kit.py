@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from django.dispatch import Signal
 
@@ -12,6 +13,12 @@ from deferred_signals import backends, connect
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.outcome import Outcome
 from tests import receivers
+
+# Time is no property of the codec, and these machines are shared.
+hypothesis.settings.register_profile(
+    "deferred_signals", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("deferred_signals")
 
 
 @pytest.fixture(autouse=True)
