@@ -22,20 +22,21 @@ hypothesis.settings.load_profile("deferred_signals")
 
 
 @pytest.fixture(autouse=True)
-def _fresh_receivers() -> None:
+def _fresh_start() -> None:
     receivers.calls.clear()
     receivers.troubles.clear()
     receivers.inquiries.clear()
-
-
-@pytest.fixture
-def memory() -> Iterator[MemoryBackend]:
-    """The backend of tests.settings, empty."""
     backend = backends.current()
     assert isinstance(backend, MemoryBackend)
     backend.payloads.clear()
-    yield backend
-    backend.payloads.clear()
+
+
+@pytest.fixture
+def memory() -> MemoryBackend:
+    """The backend of tests.settings, empty at the beginning of each test."""
+    backend = backends.current()
+    assert isinstance(backend, MemoryBackend)
+    return backend
 
 
 @pytest.fixture

@@ -345,11 +345,6 @@ class TestInsideTestCase(TestCase):
         assert not self.backend.payloads
 
 
-@pytest.fixture(autouse=True)
-def _empty(memory: MemoryBackend) -> None:
-    """TestCase classes take no fixtures of their own."""
-
-
 @real
 class TestFailures:
     def test_a_failing_publish_skips_no_other_delivery_and_no_other_hook(self, memory, broken, caplog):
