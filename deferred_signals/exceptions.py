@@ -7,6 +7,7 @@ What is raised where, and what becomes of the delivery::
     │   ├── ConnectError          connect, @receiver     nothing is connected
     │   ├── ConfigurationError    settings, Celery app   no delivery is made
     │   ├── EncodeError           send()                 no delivery is made
+    │   │   └── TooLarge          send()                 the receiver's ``oversize`` option
     │   ├── PublishError          hand-over to broker    unpublished: logged and signalled
     │   ├── OpenError             worker                 dead, never executed
     │   ├── DecodeError           worker                 dead
@@ -17,7 +18,8 @@ What is raised where, and what becomes of the delivery::
     │   ├── InstanceMissing       worker                 the receiver's ``missing`` option
     │   ├── TooDeep               worker                 dead
     │   ├── ReceiverCancelled     in the receiver        as anything the receiver raises
-    │   └── NotCarriedError       in the receiver        as anything the receiver raises
+    │   ├── NotCarriedError       in the receiver        as anything the receiver raises
+    │   └── SnapshotSaved         in the receiver        as anything the receiver raises
     ├── Retry                     by the receiver        retried while ``max_retries`` allows, then dead
     └── Discard                   by the receiver        discarded
 
@@ -71,6 +73,10 @@ class EncodeError(DeferredSignalsError, ValueError):
         return f"{where}{what}cannot travel{to}: {self.reason}"
 
 
+class TooLarge(EncodeError):
+    """The delivery, or one argument of it, is larger than ``MAX_SIZE``."""
+
+
 class PublishError(DeferredSignalsError):
     """A delivery could not be handed over to the broker; ``__cause__`` is the broker's error."""
 
@@ -108,7 +114,7 @@ class InstanceMissing(DeferredSignalsError):
 
 
 class TooDeep(DeferredSignalsError):
-    """A chain of deliveries that cause each other has reached ``CHAIN_LIMIT``."""
+    """A chain of deliveries that cause each other has reached ``CHAIN_LIMIT``, or of one receiver ``SELF_LIMIT``."""
 
 
 class ReceiverCancelled(DeferredSignalsError):
@@ -120,6 +126,10 @@ class NotCarriedError(DeferredSignalsError):
 
     Not an AttributeError, which ``getattr(argument, "user", None)`` would turn into a silent None.
     """
+
+
+class SnapshotSaved(DeferredSignalsError):
+    """The receiver saved a model instance that is a snapshot, over newer data or as a row that was deleted."""
 
 
 class Retry(Exception):

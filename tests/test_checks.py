@@ -10,10 +10,13 @@ import pytest
 from celery import Celery
 from celery.app import app_or_default
 from django.core import checks
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from deferred_signals import Signal
+from deferred_signals.checks import is_sensitive
 from tests import receivers
 from tests.receivers import Holder, first, wrapped
+from tests.shop.models import AccessToken, Customer
 
 knock = Signal()
 
@@ -73,6 +76,79 @@ def test_a_database_that_does_not_exist_is_an_error(link):
     assert message.id == "deferred_signals.E004"
     assert "'nowhere'" in message.msg
     assert message.hint == "using= must be one of 'default', 'other'."
+
+
+def test_a_field_that_the_sender_does_not_have_is_an_error(link):
+    link(post_delete, first, Customer, fields=("name", "surname", "id"))
+    link(post_delete, wrapped, "shop.Order", exclude=("customer_id", "customers", "buyers"))
+    link(post_delete, Holder.static, exclude=("anything",))
+    one, two = checks.run_checks(tags=["deferred_signals"])
+    assert (one.id, two.id) == ("deferred_signals.E005", "deferred_signals.E005")
+    assert one.msg == (
+        "The deferred receiver 'tests.receivers.first' has fields= with 'surname', which no column of shop.Customer is "
+        "called."
+    )
+    assert one.hint == "The fields are id, name, email."
+    assert "'buyers', 'customers'" in two.msg
+
+
+@pytest.mark.parametrize(
+    ("signal", "options"),
+    [
+        (pre_save, {}),
+        (pre_delete, {}),
+        (post_delete, {"exclude": {"has_password"}}),
+        (post_save, {"instance": "snapshot"}),
+        (knock, {"instance": "snapshot"}),
+    ],
+)
+def test_a_snapshot_with_sensitive_fields_is_a_warning(link, signal, options):
+    link(signal, first, AccessToken, **options)
+    (message,) = checks.run_checks(tags=["deferred_signals"])
+    assert (message.id, message.level) == ("deferred_signals.W002", checks.WARNING)
+    assert message.msg == (
+        "The deferred receiver 'tests.receivers.first' gets snapshots of shop.AccessToken, which carry 'api_key', "
+        "'refreshToken' to the broker, where they can be read."
+    )
+    named = "'api_key', 'has_password', 'refreshToken'" if "exclude" in options else "'api_key', 'refreshToken'"
+    assert message.hint == f"Leave them out with exclude=({named},), or name what the receiver needs with fields=(...)."
+
+
+@pytest.mark.parametrize(
+    ("signal", "sender", "options"),
+    [
+        (post_save, AccessToken, {}),
+        (post_delete, AccessToken, {"instance": "reference"}),
+        (post_delete, AccessToken, {"exclude": ("api_key", "refreshToken")}),
+        (post_delete, AccessToken, {"fields": ("api_key",)}),
+        (post_delete, Customer, {}),
+        (post_delete, None, {}),
+        (knock, "text", {"instance": "snapshot"}),
+    ],
+)
+def test_where_no_sensitive_field_travels_unasked_there_is_no_warning(link, signal, sender, options):
+    link(signal, first, sender, **options)
+    assert ids() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "passwords", "password_hash", "user_password", "userPassword", "client_secret", "secret_answer",
+     "token", "authtoken", "access_tokens", "accessToken", "token_hash", "api_key", "apikey", "API_KEY", "stripe_api",
+     "key", "private_key", "signing_key_encrypted", "signature"],
+)  # fmt: skip
+def test_a_name_that_says_it_holds_a_secret_is_sensitive(name):
+    assert is_sensitive(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["primary_key", "foreign_key", "public_key", "sort_key", "cache_key_hash", "key_points", "keyboard", "monkey",
+     "keynote", "token_count", "token_type", "api_version", "apiary", "signature_version", "secretary", "name",
+     "hash", "value", "nokey", "_", "42"],
+)  # fmt: skip
+def test_a_name_that_only_looks_like_it_is_not_sensitive(name):
+    assert not is_sensitive(name)
 
 
 def test_manage_py_check_runs_them():

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import AbstractUser, AnonymousUser, User
 from django.contrib.contenttypes.models import ContentType
 from django.core.files.base import ContentFile
@@ -21,14 +26,31 @@ from django.db.models import F, Value
 from django.db.models.functions import Now, Upper
 from django.db.models.signals import post_init, pre_init
 from django.test import override_settings
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils.functional import SimpleLazyObject
+from psycopg.types.range import Range as DateRange
 
 from deferred_signals.codec import Decoder, Encoder
 from deferred_signals.codec.base import TwoStates
-from deferred_signals.exceptions import DecodeError, EncodeError, InstanceMissing
+from deferred_signals.exceptions import DecodeError, EncodeError, InstanceMissing, TooLarge
 
-from .shop.models import Article, Code, Customer, GiftOrder, Line, Note, Order, Regular, Ticket, Voucher
+from .shop.models import (
+    AccessToken,
+    Article,
+    Code,
+    Customer,
+    GiftOrder,
+    Line,
+    LuxuryOrder,
+    Note,
+    Order,
+    Parcel,
+    Regular,
+    Shelf,
+    Ticket,
+    Voucher,
+    WrappedOrder,
+)
 from .travel import arrived, payload, travel
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
@@ -47,7 +69,7 @@ def snapshot(value: Any) -> Any:
 
 
 def fields(instance: models.Model) -> dict[str, Any]:
-    return {name: value for name, value in vars(instance).items() if name != "_state"}
+    return {name: value for name, value in vars(instance).items() if not name.startswith("_")}
 
 
 @pytest.fixture
@@ -88,6 +110,8 @@ def rows_of_every_shape() -> dict[str, models.Model]:
         "text": Article.objects.create(title="a:$\n😀"),
         "multi-table": gift,
         "parent of multi-table": Order.objects.get(pk=gift.pk),
+        "grandchild": LuxuryOrder.objects.create(customer=anna, greeting="hi", ribbon="red"),
+        "two parents": WrappedOrder.objects.create(customer=anna, colour="blue"),
         "proxy": Regular.objects.get(pk=anna.pk),
         "composite": Line.objects.create(order_id=uuid.uuid4(), number=3),
         "type of its own": Ticket.objects.create(code=Code("T1")),
@@ -95,6 +119,21 @@ def rows_of_every_shape() -> dict[str, models.Model]:
         "generic foreign key": Note.objects.create(target=anna),
         "content type": ContentType.objects.get_for_model(Customer),
         "user": User.objects.create_user("anna"),
+        "fields of every kind": Parcel.objects.create(
+            width=2,
+            height=3,
+            took=timedelta(days=1, microseconds=1),
+            sent=datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Vienna"), fold=1),
+            details={"codes": [Code("c")], "plain": [1.5, None]},
+            note="secret",
+            label=Code("L"),
+            photo="cats/a.png",
+            photo_width=4,
+            photo_height=5,
+            payer=anna,
+            ticket=Ticket.objects.create(code=Code("T2")),
+        ),
+        "key that is a secret": AccessToken.objects.create(key="abc", secret=anna),
         "automatic through": Article.buyers.through.objects.create(
             article=Article.objects.create(title="b"), customer=anna
         ),
@@ -107,6 +146,8 @@ SHAPES = (
     "text",
     "multi-table",
     "parent of multi-table",
+    "grandchild",
+    "two parents",
     "proxy",
     "composite",
     "type of its own",
@@ -114,6 +155,8 @@ SHAPES = (
     "generic foreign key",
     "content type",
     "user",
+    "fields of every kind",
+    "key that is a secret",
     "automatic through",
 )
 
@@ -289,6 +332,61 @@ def test_a_key_that_is_out_of_range_or_no_key_is_a_missing_row() -> None:
             Decoder().decode({"$ref": ["shop.customer", key, "default"]})
 
 
+def test_a_reference_reads_the_whole_row_also_where_the_sender_had_deferred_fields(anna: Customer) -> None:
+    row = Customer.objects.only("name").get()
+    with queries(0):
+        sent = Encoder().encode(row)
+    assert row.get_deferred_fields() == {"email"}
+    with queries(1):
+        assert Decoder().decode(sent).email == "anna@example.com"
+
+
+def test_a_key_that_is_a_secret_is_carried_by_its_reference(anna: Customer) -> None:
+    assert Encoder().encode(AccessToken.objects.create(key="abc", secret=anna))["$ref"][1] == "abc"
+
+
+def test_a_key_that_cannot_be_hashed_is_refused_and_told_the_way() -> None:
+    row = Customer(id=[1])  # type: ignore[misc]
+    row._state.adding = False
+    with pytest.raises(EncodeError, match='Use instance="snapshot"'):
+        Encoder().encode(row)
+    assert snapshot(row).pk == [1]
+
+
+def test_an_instance_need_not_be_of_the_senders_class(anna: Customer) -> None:
+    gift = GiftOrder.objects.create(customer=anna)
+    there = arrived(payload(sender=Order, instance=gift, other=Regular.objects.get(), model=Customer))
+    assert (there["sender"], there["model"]) == (Order, Customer)
+    assert (type(there["instance"]), type(there["other"])) == (GiftOrder, Regular)
+
+
+def test_the_user_model_may_be_another_one() -> None:
+    script = (
+        "import django\n"
+        "from tests import settings\n"
+        "settings.AUTH_USER_MODEL = 'shop.Account'\n"
+        "django.setup()\n"
+        "from django.contrib.auth import get_user_model\n"
+        "from django.core.management import call_command\n"
+        "from django.test import RequestFactory\n"
+        "from django.utils.functional import SimpleLazyObject\n"
+        "from tests.travel import travel\n"
+        "from deferred_signals.codec import Decoder, Encoder\n"
+        "call_command('migrate', verbosity=0)\n"
+        "user = get_user_model().objects.create(name='anna')\n"
+        "assert travel(user) == user and travel(type(user)) is type(user)\n"
+        "assert Decoder().decode(Encoder(snapshot=True).encode(user)).name == 'anna'\n"
+        "request = RequestFactory().get('/')\n"
+        "request.user = SimpleLazyObject(lambda: user)\n"
+        "assert travel(request).user == user\n"
+        "print(user._meta.label)\n"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    environment.pop("TEST_DATABASE", None)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "shop.Account\n", done.stderr
+
+
 def test_lazy_users_travel_as_what_they_are() -> None:
     user = User.objects.create_user("anna")
     there = arrived(payload(known=SimpleLazyObject(lambda: user), unknown=SimpleLazyObject(AnonymousUser), same=user))
@@ -307,6 +405,15 @@ def test_an_unsaved_instance_travels_as_it_is(anna: Customer) -> None:
     assert (there.customer_id, there.total) == (anna.pk, Decimal("1.5"))
     there.save()
     assert Order.objects.get().total == Decimal("1.50")
+
+
+def test_an_unsaved_instance_keeps_the_key_that_it_has_already(anna: Customer) -> None:
+    order = Order(customer=anna)
+    assert order.pk is not None
+    there = travel(order)
+    assert (there.pk, there._state.adding) == (order.pk, True)
+    there.save()
+    assert Order.objects.get().pk == order.pk
 
 
 def test_a_deleted_instance_travels_as_it_was(anna: Customer) -> None:
@@ -354,6 +461,27 @@ def test_an_expression_in_a_field_is_deferred_until_the_database_knows(expressio
     assert there.stock == 5
 
 
+def test_a_field_that_raises_when_it_is_not_loaded_is_not_asked(anna: Customer) -> None:
+    Parcel.objects.create(note="secret")
+    row = Parcel.objects.defer("note").get()
+    with pytest.raises(RuntimeError, match="not loaded"):
+        row.note  # noqa: B018
+    there = snapshot(row)
+    assert there.get_deferred_fields() == {"note"}
+
+
+def test_what_a_field_encrypts_for_the_database_travels_as_it_is_in_the_instance() -> None:
+    Parcel.objects.create(note="secret")
+    sent = Encoder(snapshot=True).encode(Parcel.objects.get())
+    assert sent["$snapshot"][3]["note"] == "secret"
+    assert Decoder().decode(sent).note == "secret"
+
+
+def test_a_field_of_its_own_type_needs_only_what_django_asks_of_it() -> None:
+    there = snapshot(Parcel(label=Code("é $ :"), ticket_id=Code("T1")))
+    assert (there.label, there.ticket_id) == (Code("é $ :"), Code("T1"))
+
+
 def test_a_field_with_values_of_its_own_type_travels_in_its_own_text_form() -> None:
     ticket = Ticket(code=Code("T1"), seat=Code("é $ :"))
     sent = Encoder().encode(ticket)
@@ -399,6 +527,48 @@ def test_json_fields_arrive_as_they_were(tags: Any) -> None:
     assert snapshot(Article(title="a", tags=tags)).tags == tags
 
 
+@pytest.mark.parametrize(
+    "details", [Code("a"), {"x": [Code("a"), {"y": 1.5}]}, {"deep": [Code("é")], "none": None}], ids=str
+)
+def test_json_fields_arrive_by_their_own_encoder_and_decoder_where_the_codec_does_not_know_a_type(details: Any) -> None:
+    assert snapshot(Parcel(details=details)).details == details
+
+
+@pytest.mark.parametrize("details", [{1: Code("a")}, (Code("a"),), [object()]])
+def test_what_a_json_field_would_change_is_refused(details: Any) -> None:
+    with pytest.raises(EncodeError) as caught:
+        snapshot(Parcel(details=details))
+    assert caught.value.path.startswith(".details")
+
+
+def test_what_is_too_large_is_not_tried_again_as_a_text() -> None:
+    with override_settings(DEFERRED_SIGNALS={"MAX_SIZE": 20}), pytest.raises(TooLarge):
+        snapshot(Parcel(details=[1] * 100))
+
+
+SHELF = {
+    "places": [[1, None], [2, 3]],
+    "names": ["a", "é"],
+    "free": DateRange(date(2026, 1, 1), date(2026, 2, 1)),
+}
+
+
+def test_array_and_range_fields_arrive_as_they_were() -> None:
+    there = snapshot(Shelf(**SHELF))
+    assert {name: getattr(there, name) for name in SHELF} == SHELF
+    assert type(there.free) is DateRange
+
+
+@pytest.mark.skipif(connections["default"].vendor != "postgresql", reason="arrays are of PostgreSQL: on_postgresql")
+def test_rows_with_array_and_range_fields_arrive() -> None:
+    with connections["default"].schema_editor() as editor:
+        editor.create_model(Shelf)
+    row = Shelf.objects.get(pk=Shelf.objects.create(**SHELF).pk)
+    for there in (travel(row), snapshot(row)):
+        assert fields(there) == fields(row)
+        assert there.places == SHELF["places"]
+
+
 @pytest.mark.parametrize("scan", [b"", b"\x00\xff", bytearray(b"\x01"), memoryview(b"\x02\x03")])
 def test_binary_fields_arrive_as_they_were(scan: Any) -> None:
     there = snapshot(Ticket(code=Code("T1"), scan=scan))
@@ -422,6 +592,11 @@ class TestFiles:
         if looked_at:
             assert article.picture is not None
         assert snapshot(article).picture == picture
+
+    def test_an_image_arrives_with_its_size_and_is_not_opened(self) -> None:
+        Parcel.objects.create(photo="cats/a.png", photo_width=4, photo_height=5)
+        there = snapshot(Parcel.objects.get())
+        assert (there.photo.name, there.photo_width, there.photo_height) == ("cats/a.png", 4, 5)
 
     def test_a_saved_file_can_be_read_on_arrival(self) -> None:
         article = Article.objects.create(title="a", picture=ContentFile(b"meow", "a.txt"))
@@ -517,6 +692,25 @@ def test_model_classes_arrive_by_their_label(model: type[models.Model]) -> None:
     assert travel(model) is model
 
 
+def test_a_model_that_replaces_another_of_its_label_is_the_one_that_travels(monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced = dict(apps.all_models["shop"], customer=Order)
+    monkeypatch.setitem(apps.all_models, "shop", replaced)
+    for value in (Customer, Customer(name="x")):
+        with pytest.raises(EncodeError, match="app registry"):
+            Encoder().encode(value)
+
+
+def test_a_model_of_an_isolated_registry_is_refused() -> None:
+    with isolate_apps("tests.shop"):
+
+        class Elsewhere(models.Model):
+            class Meta:
+                app_label = "shop"
+
+        with pytest.raises(EncodeError, match="app registry"):
+            Encoder().encode(Elsewhere(pk=1))
+
+
 def test_an_abstract_model_is_refused() -> None:
     with pytest.raises(EncodeError, match="app registry"):
         Encoder().encode(AbstractUser)
@@ -579,6 +773,44 @@ def test_a_queryset_of_hidden_rows_and_composite_or_odd_keys_arrives() -> None:
     assert travel(Article._base_manager.all()).get().title == "h"
     assert travel(Line.objects.all()).get() == line
     assert travel(Ticket.objects.all()).get() == ticket
+
+
+def test_a_queryset_of_joined_rows_has_each_of_them_once(anna: Customer) -> None:
+    for _ in range(2):
+        Order.objects.create(customer=anna)
+    twice = Customer.objects.filter(order__total__gte=0)
+    assert len(twice) == 2
+    assert travel(twice).get() == anna
+
+
+def test_a_queryset_arrives_in_the_order_of_its_model(customers: list[Customer]) -> None:
+    there = travel(Customer.objects.order_by("-name"))
+    assert there.ordered is Customer.objects.all().ordered
+    assert {it.name for it in there} == {"a", "b", "c"}
+    assert [it.name for it in travel(list(Customer.objects.order_by("-name")))] == ["c", "b", "a"]
+
+
+def test_what_was_annotated_or_prefetched_does_not_come_with_a_queryset(customers: list[Customer]) -> None:
+    there = travel(Customer.objects.annotate(n=models.Count("order")).prefetch_related("order_set")).first()
+    assert not hasattr(there, "n")
+    with queries(1):
+        assert list(there.order_set.all()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        (lambda rows: rows.raw("SELECT * FROM shop_customer"), "Send a list of it"),
+        (lambda rows: rows, "manager.all()"),
+        (lambda rows: rows.create(name="d").order_set, "manager.all()"),
+        (lambda rows: Article.objects.create(title="a").buyers, "manager.all()"),
+    ],
+)
+def test_what_is_only_like_a_queryset_is_refused_and_told_the_way(kind: Any, remedy: str) -> None:
+    value = kind(Customer.objects)
+    with queries(0), pytest.raises(EncodeError) as caught:
+        Encoder().encode(value)
+    assert remedy in caught.value.reason
 
 
 @pytest.mark.parametrize("kind", ["values", "values_list"])

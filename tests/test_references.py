@@ -9,7 +9,9 @@ import types
 from typing import Any
 
 import pytest
+from django.db import router
 from django.db.models.base import Model, ModelBase
+from django.test import override_settings
 from django.utils.functional import SimpleLazyObject
 
 from deferred_signals.exceptions import DecodeError
@@ -18,6 +20,7 @@ from deferred_signals.references import (
     is_importable,
     is_instance,
     is_model,
+    is_same_instance,
     key_of,
     known_alias,
     label_of,
@@ -27,7 +30,7 @@ from deferred_signals.references import (
     write_alias,
 )
 
-from .shop.models import Customer, Line, Regular
+from .shop.models import Article, Customer, Line, Regular
 
 HERE = __name__
 
@@ -175,6 +178,18 @@ def test_models_are_known_from_other_things() -> None:
     assert not is_instance(Customer)
 
 
+def test_instances_are_of_one_row_by_model_and_key() -> None:
+    one = Customer(pk=1)
+    assert is_same_instance(one, Customer(pk=1))
+    assert is_same_instance(one, Regular(pk=1))
+    assert is_same_instance(new := Customer(), new)
+    assert not is_same_instance(one, Customer(pk=2))
+    assert not is_same_instance(Customer(), Customer())
+    assert not is_same_instance(one, Article(pk=1))
+    assert not is_same_instance(one, 1)
+    assert not is_same_instance(None, one)
+
+
 def test_where_there_are_no_models_nothing_is_one() -> None:
     code = (
         "import sys\n"
@@ -222,6 +237,22 @@ def test_an_instance_is_written_where_it_came_from() -> None:
     assert write_alias(made) == "default"
     made._state.db = "other"
     assert write_alias(made) == "other"
+
+
+class Elsewhere:
+    """A router with an opinion about customers only."""
+
+    def db_for_write(self, model: type[Model], **hints: Any) -> str | None:
+        return "other" if model is Customer else None
+
+
+@pytest.mark.parametrize("routers", [[], [f"{HERE}.Elsewhere"], [f"{HERE}.Holder"]])
+def test_the_alias_is_what_djangos_router_says(routers: list[str]) -> None:
+    with override_settings(DATABASE_ROUTERS=routers):
+        for made in (Customer(), Line()):
+            for alias in (None, "default", "other"):
+                made._state.db = alias
+                assert write_alias(made) == router.db_for_write(type(made), instance=made)
 
 
 def test_a_key_is_read_by_its_fields() -> None:

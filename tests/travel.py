@@ -5,11 +5,20 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
-from deferred_signals.codec import Decoder, Encoder
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.datastructures import MultiValueDict
+from django.utils.functional import LazyObject, Promise
+
+from deferred_signals.codec import CarriedError, Decoder, Encoder
+from deferred_signals.codec.base import type_name
+from deferred_signals.codec.requests import snapshot
 from deferred_signals.envelope import Envelope, seal, unseal
 
 
@@ -44,22 +53,50 @@ def travel(value: Any) -> Any:
 
 
 def canonical(value: Any) -> Any:
-    """A picture of a value in which equal means: no test could tell them apart, NaN and -0.0 included."""
-    kind = type(value)
-    if isinstance(value, enum.Enum):
-        return kind, value.name, value.value
-    if isinstance(value, float):
-        return kind, "nan" if math.isnan(value) else value.hex()
-    if isinstance(value, Decimal):
-        return kind, value.as_tuple()
-    if isinstance(value, datetime | time):
-        return kind, value.replace(tzinfo=None).isoformat(), value.fold, repr(value.tzinfo)
-    if isinstance(value, list | tuple):
-        return kind, [canonical(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return kind, sorted(repr(canonical(item)) for item in value)
-    if isinstance(value, dict):
-        return kind, [(canonical(key), canonical(item)) for key, item in value.items()]
+    """A picture of a value in which equal means: no test could tell them apart, NaN and -0.0 included.
+
+    What the documentation calls a stand-in has the picture of what it stands for.
+    """
+    # Not isinstance: that also asks the object, and a lazy one would answer for what it wraps.
+    for kind, picture in _PICTURES:
+        if issubclass(type(value), kind):
+            return picture(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return kind, [(field.name, canonical(getattr(value, field.name))) for field in dataclasses.fields(value)]
-    return kind, value
+        return type(value), [(field.name, canonical(getattr(value, field.name))) for field in dataclasses.fields(value)]
+    return type(value), value
+
+
+def _items(values: Iterable[Any]) -> list[Any]:
+    return [canonical(item) for item in values]
+
+
+def _instance(value: Model) -> Any:
+    fields = {field.attname: canonical(vars(value).get(field.attname)) for field in value._meta.concrete_fields}
+    return type(value), value._state.db, value._state.adding, value.get_deferred_fields(), fields
+
+
+def _error(value: BaseException) -> Any:
+    named = (value.type_name, value.text) if isinstance(value, CarriedError) else (type_name(value), str(value))
+    return "error", *named
+
+
+#: The nearest type first.
+_PICTURES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
+    (Promise, lambda it: canonical(str(it))),
+    (LazyObject, lambda it: canonical(it.__reduce__()[1][0])),
+    (HttpRequest, lambda it: canonical(snapshot(it))),
+    (BaseException, _error),
+    (Model, _instance),
+    (enum.Enum, lambda it: (type(it), it.name, it.value)),
+    (float, lambda it: (type(it), "nan" if math.isnan(it) else it.hex())),
+    (complex, lambda it: (type(it), canonical(it.real), canonical(it.imag))),
+    (Decimal, lambda it: (type(it), it.as_tuple())),
+    ((datetime, time), lambda it: (type(it), it.replace(tzinfo=None).isoformat(), it.fold, repr(it.tzinfo))),
+    (range, lambda it: (type(it), it.start, it.stop, it.step)),
+    (deque, lambda it: (type(it), it.maxlen, _items(it))),
+    ((list, tuple), lambda it: (type(it), _items(it))),
+    ((set, frozenset), lambda it: (type(it), sorted(map(repr, _items(it))))),
+    (MultiValueDict, lambda it: (type(it), _items(dict.items(it)), vars(it))),
+    (defaultdict, lambda it: (type(it), it.default_factory, _items(it.items()))),
+    (dict, lambda it: (type(it), _items(it.items()))),
+)

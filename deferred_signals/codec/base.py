@@ -9,15 +9,18 @@ from typing import Any, TypeVar
 
 from django.db import Error as DatabaseDriverError
 
-from .. import conf
 from ..exceptions import DecodeError, DeferredSignalsError, EncodeError, NewerWire
+from ..references import type_name as type_name  # noqa: PLC0414 - so that codecs have it from here
+from .walk import Walk
 
 Encode = Callable[["Encoder", Any], Any]
 Decode = Callable[["Decoder", Any], Any]
 T = TypeVar("T")
 
-#: Loaded at the first value: importing the package must not import Django's models.
-_BUILT_IN = ("scalars", "containers", "named", "stand_ins", "models", "requests")
+#: Loaded at the first value, with what they import: importing the package must not import Django's models.
+_BUILT_IN = (
+    "numbers", "mappings", "stand_ins", "fields", "querysets", "requests", "migrate", "django_tasks", "refusals"
+)  # fmt: skip
 
 _exact: dict[type, Encode] = {}
 _families: dict[type | str, Encode] = {}
@@ -74,12 +77,6 @@ def _refuse(encoder: Encoder, value: Any) -> Any:
     )
 
 
-def type_name(value: Any) -> str:
-    """The dotted name of a value's type, for error messages."""
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
 def told(value: Any, ask: Callable[[Any], T], problem: str) -> T:
     """What code that is not ours says about a value. Raises EncodeError if it raises, with its type in ``problem``."""
     try:
@@ -98,22 +95,31 @@ class TwoStates(Exception):
         self.row = row
 
 
-class Encoder:
+class Encoder(Walk):
     """One walk over the arguments of one send.
 
     ``snapshot`` says how model instances travel; ``apart`` holds the rows of which this send carries two objects, which
-    travel as snapshots whatever the option says.
+    travel as snapshots whatever the option says. ``fields`` and ``exclude`` name the fields that snapshots carry.
     """
 
-    __slots__ = ("apart", "depth", "left", "max_depth", "max_size", "rows", "snapshot")
+    model: type | None = None
+    label = ""
 
-    def __init__(self, *, snapshot: bool = False, apart: frozenset[Any] = frozenset()) -> None:
+    def __init__(
+        self,
+        *,
+        snapshot: bool = False,
+        apart: frozenset[Any] = frozenset(),
+        fields: frozenset[str] | None = None,
+        exclude: frozenset[str] = frozenset(),
+    ) -> None:
         self.snapshot = snapshot
         self.apart = apart
+        self.fields = fields
+        self.exclude = exclude
+        #: The object of each row that travels by reference.
         self.rows: dict[Any, Any] = {}
-        settings = conf.current()
-        self.max_depth, self.max_size = settings.max_depth, settings.max_size
-        self.restart()
+        self.snapshots = {}
 
     def encode(self, value: Any) -> Any:
         """The JSON of one value. Raises EncodeError."""
@@ -121,35 +127,16 @@ class Encoder:
         encode = _exact.get(kind) or _found.get(kind) or _find(kind)
         return encode(self, value)
 
-    def restart(self) -> None:
-        """Begin with another argument, whatever became of the last one."""
-        self.depth = 0
-        self.left = self.max_size
-
-    def count(self, number: int) -> None:
-        """Note that ``number`` values follow; each is a byte at least. Stops before what is too large is made."""
-        self.left -= number
-        if self.left < 0:
-            raise EncodeError("it has more values than MAX_SIZE has bytes. Send what identifies the data instead.")
-
-    def down(self, value: Any) -> None:
-        """Enter a container: one level deeper. Its codec takes the level back when it is through."""
-        self.depth += 1
-        if self.depth > self.max_depth:
-            raise EncodeError(
-                f"it is nested more than {self.max_depth} levels deep, or contains itself. Send less of it, or raise "
-                "DEFERRED_SIGNALS['MAX_DEPTH'].",
-                type_name(value),
-            )
-
 
 class Decoder:
     """One walk over the arguments of one delivery; a row that stands in it twice arrives as one object."""
 
-    __slots__ = ("rows",)
+    __slots__ = ("rows", "same")
 
     def __init__(self) -> None:
         self.rows: dict[Any, Any] = {}
+        #: The snapshots that stand in it more than once, by their numbers.
+        self.same: dict[int, Any] = {}
 
     def decode(self, data: Any) -> Any:
         """The value of its JSON.

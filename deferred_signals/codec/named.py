@@ -64,12 +64,15 @@ def _decode_flag(decoder: Decoder, data: Any) -> Any:
     return enum.Flag._missing_.__func__(kind, number) if member is None else member  # type: ignore[attr-defined]
 
 
-def _named_tuple(encoder: Encoder, value: tuple[Any, ...]) -> Any:
+def _named_tuple(encoder: Encoder, value: Any) -> Any:
     kind = type(value)
-    if not hasattr(kind, "_fields") or _held(value):
+    if issubclass(kind, enum.Enum):
+        # A tuple is a base of it that is nearer than Enum.
+        return _enum(encoder, value)
+    if not hasattr(kind, "_fields") or len(kind._fields) != len(value) or _held(value):
         raise EncodeError(
-            "it is a tuple of a type of its own, or a named tuple that holds more than its fields. Send a plain tuple "
-            "or use register_codec().",
+            "it is a tuple of a type of its own, or a named tuple that holds more or less than its fields. Send a "
+            "plain tuple or use register_codec().",
             type_name(value),
         )
     return {"$namedtuple": [importable(kind), items(encoder, value)]}
@@ -78,7 +81,7 @@ def _named_tuple(encoder: Encoder, value: tuple[Any, ...]) -> Any:
 def _decode_namedtuple(decoder: Decoder, data: Any) -> Any:
     path, values = data
     kind = found(path, type)
-    if not issubclass(kind, tuple) or len(kind._fields) < len(values):
+    if not issubclass(kind, tuple) or issubclass(kind, enum.Enum) or len(kind._fields) < len(values):
         raise ValueError("not that named tuple")
     # A field that this release has added has its default, if it has one.
     added = [kind._field_defaults[name] for name in kind._fields[len(values) :]]
@@ -87,18 +90,27 @@ def _decode_namedtuple(decoder: Decoder, data: Any) -> Any:
 
 
 def _held(value: Any) -> set[str]:
-    """The names of all that an object holds, in its __dict__ and in slots, except what cached properties keep there."""
+    """The names of all that an object holds, in its __dict__ and in slots, except what others keep there.
+
+    Cached properties do, and ``Box[int](1)`` notes its type for typing's own use.
+    """
     # By object's own method: a class may say less about itself.
     state = object.__getstate__(value)
     parts = state if isinstance(state, tuple) else (state,)
-    names = {name for part in parts for name in part or ()}
+    names = {name for part in parts for name in part or ()} - {TYPING_NOTE}
     return {name for name in names if not isinstance(inspect.getattr_static(type(value), name, None), _CACHED)}
 
 
+TYPING_NOTE = "__orig_class__"
 _CACHED = (functools.cached_property, cached_property)
 
 
 def _dataclass(encoder: Encoder, value: Any) -> Any:
+    return {"$dataclass": [importable(type(value)), encoded_fields(encoder, value)]}
+
+
+def encoded_fields(encoder: Encoder, value: Any, without: str = "") -> dict[str, Any]:
+    """The JSON of a dataclass's fields, by name."""
     kind: Any = type(value)
     names = [field.name for field in dataclasses.fields(kind)]
     if not _is_plain(kind) or _held(value) != set(names):
@@ -108,22 +120,28 @@ def _dataclass(encoder: Encoder, value: Any) -> Any:
     encoder.down(value)
     made = {}
     for name in names:
+        if name == without:
+            continue
         try:
             made[name] = encoder.encode(getattr(value, name))
         except EncodeError as error:
             error.under(f".{name}")
             raise
     encoder.depth -= 1
-    return {"$dataclass": [importable(kind), made]}
+    return made
 
 
 def _decode_dataclass(decoder: Decoder, data: Any) -> Any:
     path, values = data
-    kind = found(path, type)
-    if not dataclasses.is_dataclass(kind) or not _is_plain(kind):
+    return with_fields(decoder, found(path, type), values, {})
+
+
+def with_fields(decoder: Decoder, kind: Any, values: dict[str, Any], known: dict[str, Any]) -> Any:
+    """The dataclass of what ``encoded_fields`` wrote; ``known`` holds the values of the fields that it left out."""
+    if not dataclasses.is_dataclass(kind) or not _is_plain(kind) or type(values) is not dict:
         raise ValueError("not a dataclass")
     # A field that this release has added has its default, if it has one.
-    fields = {field.name: field.default for field in dataclasses.fields(kind)}
+    fields = {field.name: field.default for field in dataclasses.fields(kind)} | known
     missing = [name for name in fields if name not in values]
     if set(values) - set(fields) or any(fields[name] is dataclasses.MISSING for name in missing):
         raise ValueError("its fields have changed")

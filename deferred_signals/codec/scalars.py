@@ -1,22 +1,24 @@
-"""The codecs of text, numbers, dates and times, bytes and paths."""
+"""The codecs of text, numbers, dates and times, bytes, paths and IP addresses."""
 
 from __future__ import annotations
 
 import base64
 import functools
+import ipaddress
 import math
 import pathlib
 import uuid
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.utils.safestring import SafeString
 
-from ..context import zone_from_text, zone_to_text
-from ..exceptions import EncodeError
+from ..exceptions import EncodeError, UnknownName
+from ..localisation import zone_from_text, zone_to_text
 from .base import Decoder, Encoder, add, type_name
 
 
@@ -45,25 +47,59 @@ def _float(encoder: Encoder, value: float) -> Any:
 
 
 def _decode_float(decoder: Decoder, data: Any) -> float:
-    return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[data]
+    if data not in ("nan", "inf", "-inf"):
+        raise ValueError("not one of those that JSON has no word for")
+    # A new NaN each time, for each is a key of its own.
+    return float(data)
+
+
+#: Time zones of others that are one object for ever: the type, and the module and name that hold it.
+_SINGLE_ZONES = {"dateutil.tz.tz.tzutc": "dateutil.tz:UTC", "pytz.UTC": "pytz:utc"}
 
 
 def _zone(value: tzinfo) -> str:
-    text = zone_to_text(value)
-    if text is None:
-        raise EncodeError("a time zone must be a zoneinfo.ZoneInfo with a key or a fixed offset.", type_name(value))
-    return text
+    kind = type(value)
+    if kind is timezone or (kind is ZoneInfo and _has_key(value)):
+        return str(zone_to_text(value))
+    try:
+        return _SINGLE_ZONES[type_name(value)]
+    except KeyError:
+        raise EncodeError(
+            "a time zone must be a zoneinfo.ZoneInfo with a key, a fixed offset, or the UTC of dateutil or pytz. "
+            "Send the datetime with one of those (when.astimezone(...)).",
+            type_name(value),
+        ) from None
 
 
-def _when(value: datetime | time) -> list[Any]:
-    zone = None if value.tzinfo is None else _zone(value.tzinfo)
+def _has_key(zone: Any) -> bool:
+    """Whether a key leads to the zone again: one that was read from a file may have the key of another one."""
+    try:
+        # Not the same object as the key leads to: it may still be pickled by its key, which one of a file refuses.
+        return ZoneInfo(zone.key) is zone or bool(zone.__reduce__())
+    except Exception:  # noqa: BLE001 - a key that leads nowhere fails in many ways
+        return False
+
+
+def _from_zone(text: str) -> tzinfo:
+    if text not in _SINGLE_ZONES.values():
+        return zone_from_text(text)
+    module, _, name = text.partition(":")
+    try:
+        # Out of a closed table of ours: the wire chooses none of these names.
+        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+    except ImportError:
+        raise UnknownName(f"The payload has a time zone of {module}, which is not installed here.") from None
+
+
+def _when(encoder: Encoder, value: datetime | time) -> list[Any]:
+    zone = None if value.tzinfo is None else _str(encoder, _zone(value.tzinfo))
     return [value.replace(tzinfo=None).isoformat(), zone, value.fold]
 
 
 def _decode_when(kind: Any) -> Any:
     def decode(decoder: Decoder, data: Any) -> Any:
         text, zone, fold = data
-        return kind.fromisoformat(text).replace(tzinfo=zone and zone_from_text(zone), fold=fold)
+        return kind.fromisoformat(text).replace(tzinfo=zone and _from_zone(zone), fold=fold)
 
     return decode
 
@@ -95,19 +131,23 @@ def _decode_timedelta(decoder: Decoder, data: Any) -> timedelta:
     return timedelta(days, seconds, microseconds)
 
 
-_PATHS = {
-    kind.__name__: kind
-    for kind in (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath)
-}
+def _named_text(tag: str, *kinds: type) -> None:
+    """Add the codec of classes of one family that a string says completely; the name of the class goes with it."""
+    by_name: dict[str, Any] = {kind.__name__: kind for kind in kinds}
 
+    def decode(decoder: Decoder, data: Any) -> Any:
+        name, text = data
+        if type(text) is not str:
+            raise ValueError("not a string")
+        return by_name[name](text)
 
-def _path(encoder: Encoder, value: pathlib.PurePath) -> Any:
-    return {"$path": [type(value).__name__, _str(encoder, str(value))]}
-
-
-def _decode_path(decoder: Decoder, data: Any) -> pathlib.PurePath:
-    kind, text = data
-    return _PATHS[kind](text)
+    for kind in kinds:
+        add(
+            kind,
+            lambda encoder, value: {tag: [type(value).__name__, _str(encoder, str(value))]},
+            tag=tag,
+            decode=decode,
+        )
 
 
 add(type(None), _as_is)
@@ -118,20 +158,23 @@ add(float, _float, tag="$float", decode=_decode_float)
 for _name in (datetime, "freezegun.api.FakeDatetime"):
     add(
         _name,
-        lambda encoder, value: {"$datetime": _when(value)},
+        lambda encoder, value: {"$datetime": _when(encoder, value)},
         tag="$datetime",
         decode=_decode_when(datetime),
     )
 add("freezegun.api.FakeDate", lambda encoder, value: {"$date": value.isoformat()})
-add(time, lambda encoder, value: {"$time": _when(value)}, tag="$time", decode=_decode_when(time))
+add(time, lambda encoder, value: {"$time": _when(encoder, value)}, tag="$time", decode=_decode_when(time))
 add(timedelta, _timedelta, tag="$timedelta", decode=_decode_timedelta)
-for _kind in _PATHS.values():
-    add(_kind, _path, tag="$path", decode=_decode_path)
+_named_text("$path", pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath, pathlib.WindowsPath)
+_named_text(
+    "$ip",
+    *(getattr(ipaddress, f"IPv{version}{kind}") for version in (4, 6) for kind in ("Address", "Network", "Interface")),
+)
 text_codec(SafeString, "$safe", str.__str__, SafeString)
 text_codec(bytes, "$bytes", _base64, _from_base64)
 text_codec(bytearray, "$bytearray", _base64, lambda text: bytearray(_from_base64(text)))
 text_codec(date, "$date", date.isoformat, date.fromisoformat)
 text_codec(Decimal, "$decimal", str, Decimal)
 text_codec(uuid.UUID, "$uuid", str, uuid.UUID)
-text_codec(ZoneInfo, "$timezone", _zone, zone_from_text)
-text_codec(timezone, "$timezone", _zone, zone_from_text)
+for _zone_kind in (ZoneInfo, timezone, *_SINGLE_ZONES):
+    text_codec(_zone_kind, "$timezone", _zone, _from_zone)

@@ -80,13 +80,14 @@ class NotCarried:
         self._raise()
 
     __setattr__ = __delattr__ = __call__ = __bool__ = __str__ = __format__ = __bytes__ = __fspath__ = _raise
-    __iter__ = __next__ = __aiter__ = __await__ = __enter__ = __exit__ = __aenter__ = __aexit__ = __reversed__ = _raise
-    __len__ = __getitem__ = __setitem__ = __delitem__ = __contains__ = __int__ = __float__ = __index__ = __round__ = (
-        _raise
-    )
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __abs__ = __invert__ = __add__ = __radd__ = _raise
-    __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _raise
-    __mod__ = __rmod__ = __pow__ = __rpow__ = __or__ = __ror__ = __and__ = __rand__ = __xor__ = __rxor__ = _raise
+    __iter__ = __next__ = __aiter__ = __anext__ = __await__ = __enter__ = __exit__ = __aenter__ = __aexit__ = _raise
+    __len__ = __length_hint__ = __reversed__ = __getitem__ = __setitem__ = __delitem__ = __contains__ = _raise
+    __int__ = __float__ = __complex__ = __index__ = __round__ = __trunc__ = __floor__ = __ceil__ = _raise
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __instancecheck__ = __subclasscheck__ = _raise
+    __neg__ = __pos__ = __abs__ = __invert__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _raise
+    __matmul__ = __rmatmul__ = __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _raise
+    __divmod__ = __rdivmod__ = __pow__ = __rpow__ = __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _raise
+    __or__ = __ror__ = __and__ = __rand__ = __xor__ = __rxor__ = _raise
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
