@@ -5,6 +5,7 @@ imports neither Celery nor models.
 """
 
 from .codec import NotCarried, register_codec
+from .context import register_carrier
 from .delivery import Delivery, current_delivery
 from .dispatch import Signal, connect, disconnect, receiver
 from .exceptions import Discard, Retry
@@ -22,6 +23,7 @@ __all__ = [
     "current_delivery",
     "disconnect",
     "receiver",
+    "register_carrier",
     "register_codec",
     "suppress",
 ]

@@ -92,6 +92,8 @@ class Settings:
     database_window: float = 3600.0
     #: Deliveries that cause each other: longest chain.
     chain_limit: int = 8
+    #: Runs in a row of one receiver that saves the instance that it listens to.
+    self_limit: int = 1
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
@@ -104,6 +106,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "release_window": _seconds,
     "database_window": _seconds,
     "chain_limit": _count,
+    "self_limit": _count,
 }
 
 

@@ -8,25 +8,11 @@ from typing import Any
 
 from django import dispatch
 
-from . import options, registry, signals
-from .deferred_receiver import MODEL_SIGNALS, DeferredReceiver
+from . import changes, django_signals, options, registry
+from .deferred_receiver import DeferredReceiver
 from .exceptions import ConnectError
 from .references import model_by_label
 from .signal_names import is_signal
-
-#: Signals for which deferring cannot mean anything: module, attribute, the reason and the alternative.
-REFUSED = (
-    ("django.db.models.signals", "class_prepared",
-     "it is sent while models are being loaded, when no delivery can be made. Use AppConfig.ready()."),
-    ("django.db.models.signals", "pre_init",
-     "it is sent for every instance that any process makes, the worker's own included. Use pre_save or post_save."),
-    ("django.db.models.signals", "post_init",
-     "it is sent for every row that any process reads, the worker's own included. Use post_save."),
-    ("django.db.backends.signals", "connection_created",
-     "it concerns one connection of one process, and the worker's own connecting would send it again. Connect inline."),
-    *((signals.__name__, name, "it tells about deliveries, and each delivery would cause another. Connect inline.")
-      for name in ("delivery_published", "delivery_unpublished", "delivery_started", "delivery_finished")),
-)  # fmt: skip
 
 
 def _lookup_id(target: Any) -> Any:
@@ -49,18 +35,21 @@ def connect_deferred(
         raise ConnectError("A class method is connected when its class is there: connect(signal, Class.method, ...).")
     if not callable(function):
         raise ConnectError(f"A receiver must be callable; this is a {type(receiver).__name__}.")
-    for module, name, reason in REFUSED:
-        if is_signal(signal, module, name):
-            raise ConnectError(f"{module}.{name} cannot have deferred receivers: {reason}")
+    if refusal := django_signals.refusal(signal):
+        raise ConnectError(refusal)
     extra = {"apps": given.pop("apps")} if "apps" in given else {}
     parsed = options.parse(given)
+    if parsed.changes and not is_signal(signal, django_signals.MODELS, "post_save"):
+        raise ConnectError("The option 'changes' is for django.db.models.signals.post_save: only a save has changes.")
     registration = registry.register(function, parsed)
     if any(one is not signal and _same_name(one, signal) for one in registration.signals):
         raise ConnectError(
             f"{registration.name!r} listens to another signal of the same name= already. Rename one of them."
         )
     lazy = False
-    if isinstance(sender, str) and isinstance(signal, getattr(sys.modules.get(MODEL_SIGNALS), "ModelSignal", ())):
+    if isinstance(sender, str) and isinstance(
+        signal, getattr(sys.modules.get(django_signals.MODELS), "ModelSignal", ())
+    ):
         loaded = None if extra else model_by_label(sender)
         lazy, sender = loaded is None, loaded or sender
     uid = dispatch_uid or _lookup_id(function)
@@ -70,7 +59,7 @@ def connect_deferred(
         if other.options == parsed:
             return  # a repetition, which Django too passes over
         raise ConnectError(f"{registration.name!r} is connected to this signal and sender already, with other options.")
-    stand_in = DeferredReceiver(registration, signal, key, parsed)
+    stand_in = DeferredReceiver(registration, signal, sender, key, parsed)
     signal.connect(stand_in, sender=sender, weak=False, dispatch_uid=uid, **extra)
     stand_in.pending = lazy and not registry.holds(signal, stand_in)
     if not stand_in.pending and not registry.holds(signal, stand_in):
@@ -79,6 +68,8 @@ def connect_deferred(
             "Django passed this connection over. Disconnect the inline one first."
         )
     registration.connected(stand_in, signal)
+    if parsed.changes:
+        changes.watch(stand_in, sys.modules[django_signals.MODELS].pre_save)
 
 
 def _same_name(one: dispatch.Signal, other: dispatch.Signal) -> bool:

@@ -2,70 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import timedelta, timezone, tzinfo
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
-from django.utils import timezone as django_timezone
 from django.utils import translation
+
+from . import localisation
+from .exceptions import ConnectError, UnknownName
 
 
 class Carrier(NamedTuple):
-    """How one part of the context travels: ``capture`` returns what JSON can say, ``restore`` enters it again."""
+    """How one part of the context travels: ``capture`` returns its value, ``restore`` of that enters it again."""
 
-    name: str
     capture: Callable[[], Any]
     restore: Callable[[Any], AbstractContextManager[Any]]
 
 
-def zone_to_text(zone: tzinfo | None) -> str | None:
-    """``"Europe/Vienna"``, or a fixed offset in seconds and its name, ``"+3600.0 CET"``; None for what is neither."""
-    if isinstance(zone, ZoneInfo):
-        return zone.key
-    if isinstance(zone, timezone):
-        return f"{zone.utcoffset(None).total_seconds():+} {zone.tzname(None)}"
-    return None
+#: Django's own, captured together.
+_DJANGO: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {
+    "language": translation.override,
+    "timezone": localisation.restored_zone,
+}
+#: The users' own, in the order in which they are captured and entered.
+_carriers: dict[str, Carrier] = {}
 
 
-def zone_from_text(text: str) -> tzinfo:
-    """The time zone that ``zone_to_text`` described; ValueError or ZoneInfoNotFoundError for any other text."""
-    if text[0] in "+-":
-        offset, _, name = text.partition(" ")
-        unnamed = timezone(timedelta(seconds=float(offset)))
-        return unnamed if unnamed.tzname(None) == name else timezone(unnamed.utcoffset(None), name)
-    return ZoneInfo(text)
+def register_carrier(
+    name: str, *, capture: Callable[[], Any], restore: Callable[[Any], AbstractContextManager[Any]]
+) -> None:
+    """Let a part of the context of yours travel with every delivery: a tenant, a request's id, a trace.
+
+    ``capture()`` is called at each send to a deferred receiver and returns a value that can travel, also None.
+    ``restore(value)`` returns a context manager, which is entered on the worker before the arguments are decoded, and
+    left after the receiver. Carriers are entered in the order in which they were registered, so register what others
+    need first. Sender and worker must both have registered it, so call it where both come by: your AppConfig's
+    ``ready()``. ``restore`` may raise Discard and Retry as a receiver may; anything else counts as raised by the
+    receiver. Raises ConnectError for a name that is taken.
+    """
+    if not isinstance(name, str) or not name:
+        raise ConnectError(f"A carrier's name is a non-empty string, not {name!r}.")
+    if not callable(capture) or not callable(restore):
+        raise ConnectError(f"The carrier {name!r} needs two functions, capture= and restore=.")
+    taken = _carriers.get(name)
+    # Again is all right where it is the same: a module may be reloaded, ready() called twice.
+    if name in _DJANGO or (taken is not None and _origin(taken.capture) != _origin(capture)):
+        raise ConnectError(f"There is a context carrier {name!r} already. Choose another name.")
+    _carriers[name] = Carrier(capture, restore)
 
 
-def _capture_zone() -> str | None:
-    return zone_to_text(django_timezone.get_current_timezone())
+def _origin(function: Any) -> tuple[Any, Any]:
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
 
 
-@contextmanager
-def _restore_zone(text: str | None) -> Iterator[None]:
-    # A time zone object of another library cannot be named; the worker's own TIME_ZONE is the best stand-in.
-    with django_timezone.override(None if text is None else zone_from_text(text)):
-        yield
+def unregister_carrier(name: str) -> None:
+    """Forget a carrier: for tests. Raises KeyError when there is none of that name."""
+    del _carriers[name]
 
 
-#: In the order in which they are entered on the worker.
-CARRIERS: list[Carrier] = [
-    Carrier("language", translation.get_language, translation.override),
-    Carrier("timezone", _capture_zone, _restore_zone),
-]
+def capture(encode: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """The context of this moment; ``encode(name, value)`` makes JSON of what the users' carriers captured."""
+    captured = localisation.capture()
+    if not _carriers:
+        return captured
+    return captured | {name: encode(name, carrier.capture()) for name, carrier in _carriers.items()}
 
 
-def capture() -> dict[str, Any]:
-    """The context of this moment, as every carrier tells it."""
-    return {carrier.name: carrier.capture() for carrier in CARRIERS}
+def enter(captured: Mapping[str, Any], decode: Callable[[Any], Any], stack: ExitStack) -> None:
+    """Enter a captured context. Each value is decoded inside of those before it: a user may live in a tenant.
 
-
-@contextmanager
-def restored(captured: Mapping[str, Any]) -> Iterator[None]:
-    """Enter the captured context; a part whose carrier this process does not have is left out."""
-    with ExitStack() as stack:
-        for carrier in CARRIERS:
-            if carrier.name in captured:
-                stack.enter_context(carrier.restore(captured[carrier.name]))
-        yield
+    Raises UnknownName for a carrier that this process does not have: without its tenant, a receiver could do harm.
+    """
+    for name in captured:
+        if name not in _DJANGO and name not in _carriers:
+            raise UnknownName(
+                f"The payload has a context {name!r} that this process does not know: is register_carrier() called on "
+                "the worker too, or does a newer release send it?"
+            )
+    for name, restore in _DJANGO.items():
+        if name in captured:
+            stack.enter_context(restore(captured[name]))
+    for name, carrier in list(_carriers.items()):
+        if name in captured:
+            stack.enter_context(carrier.restore(decode(captured[name])))

@@ -11,6 +11,7 @@ that is: a compact JSON object (here broken into lines), a colon, and Django's `
 before that colon (HMAC-SHA256, salt ``deferred_signals.delivery``, URL-safe base64). ``v`` is the wire version,
 ``at`` the time of the send in Unix seconds, ``to`` the receiver's registered name. Present only when they are not
 the default: ``attempt`` (1-based run), ``crashes`` (workers lost), ``depth`` (deliveries that caused this one),
+``repeats`` (those of them, just before this one, to the same receiver about the same instance),
 ``waiting`` (Unix seconds since when the infrastructure keeps it from running). Everything, also the counts, is
 inside the signature: who can write to the broker can change nothing. Values are written as ``codec`` describes.
 In every future version the payload stays a signed JSON object in which ``v`` and ``waiting`` mean what they mean here,
@@ -55,6 +56,7 @@ class Envelope:
     attempt: int = 1
     crashes: int = 0
     depth: int = 0
+    repeats: int = 0
     waiting_since: float | None = None
 
     def to_text(self) -> str:
@@ -75,6 +77,8 @@ class Envelope:
             data["crashes"] = self.crashes
         if self.depth:
             data["depth"] = self.depth
+        if self.repeats:
+            data["repeats"] = self.repeats
         if self.waiting_since is not None:
             data["waiting"] = self.waiting_since
         return dump(data)
@@ -145,6 +149,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "attempt": ("attempt", lambda value: _is_count(value) and value > 0),
     "crashes": ("crashes", _is_count),
     "depth": ("depth", _is_count),
+    "repeats": ("repeats", _is_count),
     "waiting": ("waiting_since", _is_time),
 }
 _REQUIRED = frozenset(list(_FIELDS)[:7])

@@ -64,6 +64,14 @@ def _names(value: Any) -> Any:
     return tuple(check_name(name) for name in value)
 
 
+def _field_names(value: Any) -> Any:
+    if not isinstance(value, tuple | list | set | frozenset) or not all(
+        isinstance(name, str) and name for name in value
+    ):
+        raise ValueError("a tuple of the names of model fields")
+    return frozenset(value)
+
+
 def _mapping(value: Any) -> Any:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ValueError("a dict with string keys")
@@ -120,12 +128,14 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("queue", "routing_key", "exchange", "using"), _text),
     **dict.fromkeys(("countdown", "expires", "time_limit", "soft_time_limit", "retry_backoff_max"), _seconds),
     **dict.fromkeys(("priority", "max_retries"), _count),
-    **dict.fromkeys(("ignore_result", "retry_jitter", "on_commit", "deliver_raw"), _flag),
+    **dict.fromkeys(("ignore_result", "retry_jitter", "on_commit", "deliver_raw", "coalesce", "changes"), _flag),
     **dict.fromkeys(("autoretry_for", "dont_autoretry_for"), _exceptions),
     "headers": _mapping,
     "retry_backoff": _backoff,
     "name": check_name,
     "aliases": _names,
+    **dict.fromkeys(("fields", "exclude"), _field_names),
+    "oversize": _one_of("raise", "log"),
     "when": _callable,
     "instance": _one_of("reference", "snapshot"),
     "missing": _one_of("discard", "retry", "dead"),

@@ -12,7 +12,7 @@ from .exceptions import ConnectError
 from .option_checks import CHECKS
 
 #: Options that a later release brings; until then they are refused, never accepted and ignored.
-NOT_YET = frozenset({"coalesce", "batch_size", "durable", "atomic"})
+NOT_YET = frozenset({"batch_size", "durable", "atomic"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,12 @@ class Options:
     using: str | None = None
     instance: str | None = None
     missing: str = "discard"
+    fields: frozenset[str] | None = None
+    exclude: frozenset[str] = frozenset()
+    oversize: str = "raise"
     deliver_raw: bool = False
+    coalesce: bool = False
+    changes: bool = False
 
     @cached_property
     def message(self) -> dict[str, Any]:
@@ -97,4 +102,10 @@ def parse(given: Mapping[str, Any]) -> Options:
     made = Options(**values)
     if made.time_limit and made.soft_time_limit and made.soft_time_limit > made.time_limit:
         raise ConnectError("The option 'soft_time_limit' must not be greater than 'time_limit'.")
+    if made.coalesce and not made.on_commit:
+        raise ConnectError("The option 'coalesce' waits for the commit, so it cannot go with on_commit=False.")
+    if made.fields is not None and made.exclude:
+        raise ConnectError("Give either the option 'fields' or the option 'exclude', not both.")
+    if (made.fields is not None or made.exclude) and made.instance == "reference":
+        raise ConnectError("The options 'fields' and 'exclude' are for snapshots; a reference carries no fields.")
     return made

@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from . import conf
 from .envelope import Envelope, dump
-from .exceptions import NewerWire, Retry
+from .exceptions import Discard, NewerWire, Retry, TooDeep
 from .options import Options
 
 State = Literal["succeeded", "retry", "discarded", "dead"]
@@ -46,16 +47,40 @@ def backoff(options: Options, attempt: int) -> float:
     return random.uniform(0, pause) if options.retry_jitter else pause  # noqa: S311 - not for secrets
 
 
-def raised(error: Exception, envelope: Envelope, options: Options) -> Outcome:
-    """Judge what the receiver raised: retried while ``max_retries`` allows, then dead."""
+def raised(error: Exception, envelope: Envelope, options: Options, who: str = "the receiver") -> Outcome:
+    """Judge what the receiver raised: discarded if it said so, retried while ``max_retries`` allows, then dead."""
+    if isinstance(error, Discard):
+        return Outcome("discarded", error, str(error) or f"{who} discarded it")
     asked = isinstance(error, Retry)
     if not asked and (not isinstance(error, options.autoretry_for) or isinstance(error, options.dont_autoretry_for)):
-        return Outcome("dead", error, "the receiver raised an exception that is not in autoretry_for")
+        return Outcome("dead", error, f"{who} raised an exception that is not in autoretry_for")
     if options.max_retries is not None and envelope.attempt > options.max_retries:
-        return Outcome("dead", error, f"the receiver raised in attempt {envelope.attempt}, the last (max_retries)")
+        return Outcome("dead", error, f"{who} raised in attempt {envelope.attempt}, the last (max_retries)")
     given = error.countdown if isinstance(error, Retry) else None
     countdown = backoff(options, envelope.attempt) if given is None else given
-    return Outcome("retry", error, "the receiver raised", countdown, envelope.next_attempt().to_text())
+    return Outcome("retry", error, f"{who} raised", countdown, envelope.next_attempt().to_text())
+
+
+#: What the author of a receiver that causes itself can do.
+_REMEDY = (
+    "Let when= or update_fields tell which saves the receiver is for, write with queryset.update(), or save inside "
+    "suppress()."
+)
+
+
+def too_deep(envelope: Envelope) -> Outcome | None:
+    """The end of a delivery that is one too many of those that cause each other; None if it is not."""
+    settings = conf.current()
+    if envelope.repeats >= settings.self_limit:
+        reason = (
+            "the receiver saved the instance that it listens to, which sent the signal to it once more (SELF_LIMIT is "
+            f"{settings.self_limit}). {_REMEDY}"
+        )
+    elif envelope.depth > settings.chain_limit:
+        reason = f"{envelope.depth} deliveries caused each other (CHAIN_LIMIT is {settings.chain_limit}). {_REMEDY}"
+    else:
+        return None
+    return Outcome("dead", TooDeep(reason), reason)
 
 
 def held_up(error: Exception, envelope: Envelope, window: float, reason: str) -> Outcome:

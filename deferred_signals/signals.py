@@ -19,6 +19,7 @@ delivery_published = Signal()
 
 #: A delivery could not be handed over and is lost unless you save it. Arguments: ``delivery``, ``error``. One that
 #: hung in a frozen broker may arrive all the same: what you save and send again can run twice; its id tells.
+#: ``delivery`` is None for what was too large to become one, where the connection says ``oversize="log"``.
 delivery_unpublished = Signal()
 
 #: An attempt begins. Arguments: ``delivery``. Sent on the worker.

@@ -7,7 +7,7 @@ from typing import Any
 from celery import Task, shared_task
 from celery.exceptions import Reject
 
-from .delivery import run
+from .attempt import run
 from .envelope import seal
 from .exceptions import DeferredSignalsError
 
@@ -23,7 +23,11 @@ REPRS: dict[str, Any] = {"argsrepr": "(<signed payload>)", "kwargsrepr": "{}"}
     reject_on_worker_lost=True,
     # The receiver's own options decide, see ``outcome``.
     max_retries=None,
+    # Neither may a base Task of the project decide: what has ended dead must not be run again.
+    autoretry_for=(),
     ignore_result=True,
+    # It would be stored with the arguments (result_extended) before our code can take them out.
+    track_started=False,
     serializer="json",
     # What is dead for our reasons is said in one line of our own, without a traceback of our code.
     throws=(DeferredSignalsError,),
@@ -33,6 +37,8 @@ def deliver(self: Task[..., Any], payload: str) -> str | None:
     request = self.request
     # What the message asks to be called next is not ours: only names in the registry are ever called.
     request.callbacks = request.errbacks = request.chain = request.chord = None
+    # A result backend that stores the arguments gets what logs and events get.
+    request.args = (REPRS["argsrepr"],)
     _, outcome = run(payload)
     if outcome.state == "retry":
         try:

@@ -16,14 +16,15 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.db.models.signals import post_save
 from django.utils import timezone, translation
 
-from deferred_signals import Retry, Signal, context, current_delivery, registry
+from deferred_signals import Retry, Signal, current_delivery, registry
+from deferred_signals.attempt import run
 from deferred_signals.backends.memory import MemoryBackend
-from deferred_signals.delivery import run
 from deferred_signals.envelope import seal
 from deferred_signals.exceptions import (
     DecodeError,
     InstanceMissing,
     NewerWire,
+    NotCarriedError,
     OpenError,
     ReceiverCancelled,
     TooDeep,
@@ -191,17 +192,11 @@ class TestPayloadsThatCannotRun:
         assert outcome.state == "dead"
         assert isinstance(outcome.error, DecodeError)
 
-    def test_a_codec_that_raises_anything_is_dead(self, link, outcome_of, monkeypatch):
-        link(rang, first)
-        send()
-        monkeypatch.setattr("deferred_signals.delivery._decode", lambda *args: int("x"))
-        assert outcome_of().reason == "an argument cannot be decoded (ValueError)"
-
-    def test_a_context_that_cannot_be_restored_is_dead(self, link, memory, calls):
+    def test_a_time_zone_that_the_worker_does_not_have_is_retried(self, link, memory, calls):
         link(rang, first)
         send()
         _, outcome = run(changed(memory, context={"timezone": "Middle/Earth"}))
-        assert outcome.reason == "the context cannot be restored (ZoneInfoNotFoundError)"
+        assert (outcome.state, outcome.reason) == ("retry", "a context carrier or codec raised")
         assert calls == []
 
     def test_a_receiver_that_is_disconnected_gets_what_was_sent_before(self, memory, calls):
@@ -244,6 +239,69 @@ class TestPayloadsThatCannotRun:
         ((_, outcome),) = memory.deliver()
         assert isinstance(outcome.error, TooDeep)
         assert "CHAIN_LIMIT is 8" in outcome.reason
+
+
+@pytest.mark.django_db(transaction=True)
+class TestReceiversThatSaveWhatTheyListenTo:
+    """A receiver's own save of its own instance sends the signal to it again."""
+
+    def test_it_runs_once_and_what_its_save_causes_is_dead_with_an_explanation(self, link, memory, calls, caplog):
+        link(post_save, curious, Customer)
+        receivers.inquiries.append(lambda instance, **kwargs: instance.save())
+        Customer.objects.create(name="Ada")
+        ends = [outcome for _ in range(5) for _, outcome in memory.deliver()]
+        assert [outcome.state for outcome in ends] == ["succeeded", "dead"]
+        assert isinstance(ends[1].error, TooDeep)
+        assert "saved the instance that it listens to" in ends[1].reason
+        assert "SELF_LIMIT is 1" in caplog.text
+        assert len(calls) == 1
+
+    def test_every_retry_of_it_is_seen(self, link, memory, calls):
+        link(post_save, curious, Customer, max_retries=1)
+
+        def save_and_fail(instance: Any, **kwargs: Any) -> None:
+            instance.save()
+            raise ValueError
+
+        receivers.inquiries.append(save_and_fail)
+        Customer.objects.create(name="Ada")
+        states = [outcome.state for _ in range(5) for _, outcome in memory.deliver()]
+        assert sorted(states) == ["dead", "dead", "dead", "retry"]
+        assert len(calls) == 2
+
+    def test_the_limit_is_a_setting(self, link, memory, calls, settings):
+        settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "SELF_LIMIT": 3}
+        link(post_save, curious, Customer)
+        receivers.inquiries.append(lambda instance, **kwargs: instance.save())
+        Customer.objects.create(name="Ada")
+        states = [outcome.state for _ in range(5) for _, outcome in memory.deliver()]
+        assert states == ["succeeded", "succeeded", "succeeded", "dead"]
+
+    def test_another_instance_and_another_receiver_are_only_a_chain(self, link, memory, calls):
+        link(post_save, curious, Customer)
+        link(post_save, on_instance, Customer)
+        receivers.inquiries.append(
+            lambda instance, **kwargs: Customer.objects.create(name="Next") if instance.name == "Ada" else None
+        )
+        Customer.objects.create(name="Ada")
+        ends = [end for _ in range(3) for end in memory.deliver()]
+        assert [outcome.state for _, outcome in ends] == ["succeeded"] * 4
+        assert [(delivery.depth, delivery.repeats) for delivery, _ in ends if delivery] == [(0, 0)] * 2 + [(1, 0)] * 2
+
+    def test_a_save_after_the_receiver_is_no_repetition(self, link, memory, calls):
+        link(post_save, curious, Customer)
+        ada = Customer.objects.create(name="Ada")
+        memory.deliver()
+        ada.save()
+        ((delivery, outcome),) = memory.deliver()
+        assert delivery
+        assert (delivery.depth, outcome.state) == (0, "succeeded")
+
+    def test_what_the_remedies_say_is_true(self, link, memory, calls):
+        link(post_save, curious, Customer, when=lambda created, **kwargs: created)
+        receivers.inquiries.append(lambda instance, **kwargs: instance.save())
+        Customer.objects.create(name="Ada")
+        assert [outcome.state for _ in range(3) for _, outcome in memory.deliver()] == ["succeeded"]
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -381,20 +439,6 @@ class TestAroundTheReceiver:
         assert seen == [("de", "Asia/Tokyo"), (None, "+0130"), ("en", "Europe/Vienna")]
         assert (translation.get_language(), timezone.get_current_timezone_name()) == ("en", "Europe/Vienna")
 
-    def test_a_part_of_the_context_that_nobody_knows_is_left_out(self, link, memory):
-        link(rang, first)
-        send()
-        _, outcome = run(changed(memory, context={"tenant": "acme"}))
-        assert outcome.state == "succeeded"
-
-    def test_a_carrier_that_is_taken_away_is_not_missed(self, link, memory, monkeypatch):
-        link(rang, first)
-        monkeypatch.setattr(context, "CARRIERS", context.CARRIERS[:1])
-        send()
-        monkeypatch.undo()
-        ((_, outcome),) = memory.deliver()
-        assert outcome.state == "succeeded"
-
     def test_observers_hear_of_every_attempt(self, link, memory):
         link(rang, troubled)
         receivers.troubles.append(ValueError())
@@ -445,3 +489,29 @@ def _observed(signal: Any, observer: Any) -> Any:
     signal.connect(observer, sender=troubled)
     yield
     signal.disconnect(observer, sender=troubled)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRowsThatNobodyNames:
+    """A row that is gone counts only if the receiver asks for it."""
+
+    def test_an_argument_that_the_receiver_does_not_name_is_a_marker(self, link, outcome_of, calls):
+        link(rang, first)
+        ada = Customer.objects.create(name="Ada")
+        send(customer=ada, number=7)
+        ada.delete()
+        assert outcome_of().state == "succeeded"
+        [(_, _, kwargs)] = calls
+        assert kwargs["number"] == 7
+        with pytest.raises(
+            NotCarriedError, match=r"^kwargs\['customer'\] \(a model instance\) did not travel.* is gone"
+        ):
+            str(kwargs["customer"])
+
+    @pytest.mark.parametrize(("receiver", "name"), [(receivers.on_item, "item"), (first, "instance")])
+    def test_one_that_it_names_and_the_instance_follow_the_policy(self, receiver, name, link, outcome_of, calls):
+        link(rang, receiver)
+        ada = Customer.objects.create(name="Ada")
+        send(**{name: ada})
+        ada.delete()
+        assert (outcome_of().state, calls) == ("discarded", [])

@@ -12,10 +12,10 @@ ROOT = PACKAGE.name
 # A folder stands for all its modules. Rooms of one floor may use one another, as long as no circle closes.
 FLOORS = {
     7: {"dispatch", "connecting", "deferred_receiver"},
-    6: {"publisher"},
-    5: {"backends"},
+    6: {"publisher", "frames", "handover", "arguments", "django_signals", "changes"},
+    5: {"backends", "coalescing"},
     4: {"tasks"},
-    3: {"delivery"},
+    3: {"delivery", "attempt"},
     2: {"codec"},
     1: {
         "references",
@@ -27,6 +27,8 @@ FLOORS = {
         "signal_names",
         "calling",
         "option_checks",
+        "localisation",
+        "outage",
     },
     0: {"exceptions", "conf", "signals", "suppression"},
 }

@@ -40,7 +40,7 @@ def test_the_message_gets_what_was_given_and_nothing_else():
     assert parse({**given, "max_retries": 1}).message == given
 
 
-@pytest.mark.parametrize("name", ["coalesce", "batch_size", "durable", "atomic"])
+@pytest.mark.parametrize("name", ["batch_size", "durable", "atomic"])
 def test_what_a_later_release_brings_is_refused_as_not_yet_available(name):
     with pytest.raises(ConnectError, match=f"'{name}' is not available yet"):
         parse({name: True})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ..delivery import Delivery, run
+from ..attempt import run
+from ..delivery import Delivery
 from ..envelope import seal
 from .base import Backend, Failure
 

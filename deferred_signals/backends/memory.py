@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..delivery import Delivery, run
+from ..attempt import run
+from ..delivery import Delivery
 from ..envelope import seal
 from ..outcome import Outcome
 from .base import Backend, Failure

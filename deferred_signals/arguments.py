@@ -1,0 +1,94 @@
+"""The arguments of one send, encoded: what the receiver names must travel, for the rest a marker may stand."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+from . import context
+from .codec import Encoder
+from .codec.base import TwoStates
+from .codec.stand_ins import not_carried
+from .django_signals import Reduce
+from .exceptions import EncodeError
+from .options import Options
+from .registry import Registration
+
+logger = logging.getLogger("deferred_signals")
+
+
+class Encoded(NamedTuple):
+    """What of an envelope comes from its send, as JSON."""
+
+    kwargs: dict[str, Any]
+    sender: Any
+    context: dict[str, Any]
+
+
+class Arguments:
+    """How the arguments of the sends over one connection are encoded."""
+
+    def __init__(
+        self, registration: Registration, options: Options, *, snapshot: bool, reductions: dict[str, Reduce]
+    ) -> None:
+        self._name = registration.name
+        self._named = registration.named
+        self._reductions = reductions
+        self._snapshot = snapshot
+        self._fields, self._exclude = options.fields, options.exclude
+        self._said: set[str] = set()
+
+    def encode(self, sender: Any, named: dict[str, Any]) -> Encoded:
+        """The JSON of one send's arguments and context. Raises EncodeError, and what a user's carrier raises."""
+        apart: frozenset[Any] = frozenset()
+        while True:
+            encoder = Encoder(snapshot=self._snapshot, apart=apart, fields=self._fields, exclude=self._exclude)
+            try:
+                kwargs = self._kwargs(encoder, named)
+                return Encoded(kwargs, self._sender(encoder, sender), context.capture(self._context))
+            except TwoStates as two:
+                apart |= {two.row}
+
+    def _kwargs(self, encoder: Encoder, named: dict[str, Any]) -> dict[str, Any]:
+        kwargs: dict[str, Any] = {}
+        for name, value in named.items():
+            if not name.isascii():
+                encoder.encode(name)
+            reduce = self._reductions.get(name)
+            try:
+                kwargs[name] = encoder.encode(value) if reduce is None else reduce(encoder, value)
+            except EncodeError as error:
+                encoder.restart()
+                kwargs[name] = self._refused(name, error.under(f"kwargs[{name!r}]"))
+        return kwargs
+
+    def _sender(self, encoder: Encoder, sender: Any) -> Any:
+        try:
+            return encoder.encode(sender)
+        except EncodeError as error:
+            encoder.restart()
+            try:
+                # A view, a service: what its receivers want to know is whose it is.
+                if not isinstance(sender, type):
+                    return encoder.encode(type(sender))
+            except EncodeError:
+                pass
+            return self._refused("sender", error.under("sender"))
+
+    def _context(self, name: str, value: Any) -> Any:
+        # Of its own: what the encoder of the arguments has counted is theirs.
+        try:
+            return Encoder().encode(value)
+        except EncodeError as error:
+            error.receiver = self._name
+            raise error.under(f"context[{name!r}]") from None
+
+    def _refused(self, name: str, error: EncodeError) -> Any:
+        """Raise for what the receiver names; a marker for what only lands in its ``**kwargs``, said once."""
+        error.receiver = self._name
+        if name in self._named:
+            raise error
+        if name not in self._said:
+            self._said.add(name)
+            logger.warning("%s The receiver does not name it, so it gets a NotCarried marker instead.", error)
+        return not_carried(error)

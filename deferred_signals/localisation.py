@@ -1,0 +1,94 @@
+"""The part of the context that Django itself keeps: the active language and time zone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import Context, ContextVar
+from datetime import UTC, timedelta, timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.core.signals import setting_changed
+from django.utils import timezone as django_timezone
+from django.utils import translation
+from django.utils.translation import trans_real
+
+
+def zone_to_text(zone: tzinfo | None) -> str | None:
+    """``"Europe/Vienna"``, or a fixed offset in seconds and its name, ``"+3600.0 CET"``; None for what is neither."""
+    if isinstance(zone, ZoneInfo):
+        return zone.key
+    if isinstance(zone, timezone):
+        return f"{zone.utcoffset(None).total_seconds():+} {zone.tzname(None)}"
+    return None
+
+
+def zone_from_text(text: str) -> tzinfo:
+    """The time zone that ``zone_to_text`` described; ValueError or ZoneInfoNotFoundError for any other text."""
+    if text[0] in "+-":
+        offset, _, name = text.partition(" ")
+        unnamed = timezone(timedelta(seconds=float(offset)))
+        return unnamed if unnamed.tzname(None) == name else timezone(unnamed.utcoffset(None), name)
+    return ZoneInfo(text)
+
+
+def _capture_zone() -> str | None:
+    return zone_to_text(django_timezone.get_current_timezone())
+
+
+@contextmanager
+def restored_zone(text: str | None) -> Iterator[None]:
+    """Enter a captured time zone; one that could not be named is the worker's own TIME_ZONE."""
+    with django_timezone.override(None if text is None else zone_from_text(text)):
+        yield
+
+
+class _Watch:
+    """The context variables in which Django keeps language and time zone, and what they held in each thread."""
+
+    def __init__(self) -> None:
+        # Those that activating something sets, which is found out in an empty context.
+        scratch = Context()
+        # No language at all, for which nothing is loaded. Not by way of django.utils.translation, which keeps the first
+        # function that it finds, even one of a test's USE_I18N=False.
+        scratch.run(trans_real.deactivate_all)
+        scratch.run(django_timezone.activate, UTC)
+        self.variables: tuple[ContextVar[Any], ...] = tuple(scratch)
+        self.seen = threading.local()
+
+
+_watch: _Watch | None = None
+
+
+def _forget(**kwargs: Any) -> None:
+    """Tests change settings, and then Django may keep the language in another variable."""
+    global _watch  # noqa: PLW0603 - a cache of one
+    _watch = None
+
+
+setting_changed.connect(_forget)
+
+
+def capture() -> dict[str, Any]:
+    """The active language and time zone, as JSON says them.
+
+    Asking Django takes longer than encoding a post_save, so it is asked only when one of the two has changed: then the
+    context variable holds another object, for asgiref's ``Local`` never changes a value in place.
+    """
+    global _watch  # noqa: PLW0603
+    watch = _watch
+    if watch is None:
+        watch = _watch = _Watch()
+    last = getattr(watch.seen, "last", None)
+    if last is not None:
+        for variable, value in last[0]:
+            if variable.get(None) is not value:
+                break
+        else:
+            return last[1]  # type: ignore[no-any-return]
+    held = [(variable, variable.get(None)) for variable in watch.variables]
+    captured = {"language": translation.get_language(), "timezone": _capture_zone()}
+    watch.seen.last = held, captured
+    return captured

@@ -1,0 +1,200 @@
+"""``changes=True``: what a save has changed, old and new, without a model being touched."""
+
+from __future__ import annotations
+
+import gc
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.core.files.base import ContentFile
+from django.db import connection
+from django.db.models import F
+from django.db.models.signals import post_save, pre_save
+from django.test.utils import CaptureQueriesContext
+
+from deferred_signals import Signal, changes, connect
+from deferred_signals.exceptions import ConnectError
+from tests.receivers import first, on_instance, second
+from tests.shop.models import Article, Customer, GiftOrder
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def told(memory, calls) -> Any:
+    """The changes that the receivers have been told, of each delivery."""
+
+    def run() -> list[Any]:
+        memory.deliver()
+        found = [kwargs["changes"] for _, _, kwargs in calls]
+        calls.clear()
+        return found
+
+    return run
+
+
+def test_a_save_tells_old_and_new_values_of_what_it_changed(link, told):
+    link(post_save, first, Customer, changes=True)
+    ada = Customer.objects.create(name="Ada", email="a@example.com")
+    ada.name = "Augusta Ada"
+    ada.save()
+    ada.save()
+    assert told() == [{}, {"name": ("Ada", "Augusta Ada")}, {}]
+
+
+def test_when_can_ask_for_changes(link, memory, calls):
+    link(post_save, first, Customer, changes=True, when=lambda changes, **kwargs: "email" in changes)
+    ada = Customer.objects.create(name="Ada")
+    ada.name = "Augusta"
+    ada.save()
+    assert not memory.payloads
+    ada.email = "a@example.com"
+    ada.save()
+    memory.deliver()
+    assert [kwargs["changes"] for _, _, kwargs in calls] == [{"email": ("", "a@example.com")}]
+
+
+def test_the_old_value_is_the_row_s_and_not_the_instance_s(link, told):
+    link(post_save, first, Customer, changes=True)
+    ada = Customer.objects.create(name="Ada")
+    Customer.objects.update(name="changed by another process")
+    ada.save()
+    assert told()[1:] == [{"name": ("changed by another process", "Ada")}]
+
+
+def test_only_what_is_written_can_change(link, told):
+    ada = Customer.objects.create(name="Ada")
+    link(post_save, first, Customer, changes=True)
+    ada.name, ada.email = "Augusta", "a@example.com"
+    ada.save(update_fields=["email"])
+    half = Customer.objects.defer("email").get()
+    half.name = "Grace"
+    half.save()
+    assert told() == [{"email": ("", "a@example.com")}, {"name": ("Ada", "Grace")}]
+
+
+def test_values_are_told_as_the_row_says_them(link, told):
+    link(post_save, first, GiftOrder, changes=True)
+    ada = Customer.objects.create(name="Ada")
+    order = GiftOrder.objects.create(customer=ada, total=Decimal("9.90"), greeting="hi")
+    order.total = "9.90"
+    order.customer = Customer.objects.create(name="Grace")
+    order.greeting = "ho"
+    order.save()
+    assert told()[1:] == [{"customer_id": (ada.pk, order.customer_id), "greeting": ("hi", "ho")}]
+
+
+def test_an_expression_is_told_as_what_the_database_made_of_it(link, told):
+    article = Article.objects.create(title="Tea", stock=1)
+    link(post_save, first, Article, changes=True)
+    article.stock = F("stock") + 4
+    article.save()
+    assert told() == [{"stock": (1, 5)}]
+
+
+def test_files_are_told_by_their_names(link, told, settings, tmp_path):
+    settings.MEDIA_ROOT = tmp_path
+    article = Article.objects.create(title="Tea")
+    link(post_save, first, Article, changes=True)
+    article.picture.save("tea.png", ContentFile(b"png"))
+    article.tags["hot"] = True
+    article.save()
+    assert told() == [{"picture": ("", "tea.png")}, {"tags": ({}, {"hot": True})}]
+
+
+def test_a_value_that_its_field_does_not_understand_is_told_as_it_is(link, told, monkeypatch):
+    article = Article.objects.create(title="Tea")
+    link(post_save, first, Article, changes=True)
+
+    def no(value: Any) -> Any:
+        raise ValueError
+
+    monkeypatch.setattr(Article._meta.get_field("stock"), "to_python", no)
+    article.stock = 7
+    article.save()
+    assert told() == [{"stock": (0, 7)}]
+
+
+def test_several_receivers_are_told_with_one_query_before_and_none_after(link, told):
+    link(post_save, first, Customer, changes=True)
+    link(post_save, second, changes=True)
+    ada = Customer.objects.create(name="Ada")
+    told()
+    ada.name = "Grace"
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        ada.save()
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "UPDATE"]
+    assert told() == [{"name": ("Ada", "Grace")}] * 2
+
+
+def test_models_that_nobody_asks_about_cost_no_query(link):
+    link(post_save, first, Customer, changes=True)
+    article = Article.objects.create(title="Tea")
+    with CaptureQueriesContext(connection) as queries:
+        article.save()
+    assert len(queries) == 1
+
+
+def test_after_a_disconnect_saves_cost_no_query(link):
+    link(post_save, first, Customer, changes=True)
+    ada = Customer.objects.create(name="Ada")
+    post_save.disconnect(first, Customer)
+    with CaptureQueriesContext(connection) as queries:
+        ada.save()
+    assert len(queries) == 1
+
+
+def test_a_sender_may_be_named_before_it_is_loaded(told):
+    connect(post_save, first, "shop.Customer", deferred=True, changes=True)
+    try:
+        Customer.objects.create(name="Ada").save()
+    finally:
+        post_save.disconnect(first, Customer)
+    assert told() == [{}, {}]
+
+
+def test_a_post_save_that_is_sent_by_hand_has_no_changes(link, told):
+    ada = Customer.objects.create(name="Ada")
+    link(post_save, first, Customer, changes=True)
+    ada.name = "Grace"
+    ada.save()
+    for one in (ada, Customer.objects.get()):
+        post_save.send(Customer, instance=one, created=False, raw=False, using="default", update_fields=None)
+    assert told() == [{"name": ("Ada", "Grace")}, {}, {}]
+
+
+def test_a_failed_save_leaves_nothing_behind(link, told):
+    link(post_save, first, Customer, changes=True)
+    before = len(changes._saves)
+    ada = Customer.objects.create(name="Ada")
+    pk = ada.pk
+
+    def refuse(instance: Any, **kwargs: Any) -> None:
+        raise ValueError(instance.name)
+
+    def fail() -> None:
+        with pytest.raises(ValueError, match="Grace"):
+            Customer(pk=pk, name="Grace").save()
+
+    pre_save.connect(refuse, sender=Customer)
+    try:
+        fail()
+    finally:
+        pre_save.disconnect(refuse, sender=Customer)
+    gc.collect()
+    assert len(changes._saves) == before + 1
+    ada.name = "Augusta"
+    ada.save()
+    assert told() == [{}, {"name": ("Ada", "Augusta")}]
+    del ada
+    gc.collect()
+    assert len(changes._saves) == before
+
+
+def test_only_a_save_has_changes():
+    for signal in (pre_save, Signal()):
+        with pytest.raises(ConnectError, match="only a save has changes"):
+            connect(signal, on_instance, Customer, deferred=True, changes=True)

@@ -1,0 +1,286 @@
+"""``coalesce=True``: deliveries of one transaction to one receiver about one instance become one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+from django.test import TestCase
+
+from deferred_signals import Signal, backends, connect
+from deferred_signals.backends.memory import MemoryBackend
+from deferred_signals.exceptions import ConnectError
+from deferred_signals.signals import delivery_published
+from tests import receivers
+from tests.receivers import first, on_instance, second
+from tests.shop.models import Article, Customer
+
+restocked: Any = Signal()
+real = pytest.mark.django_db(transaction=True)
+
+
+def run(memory: MemoryBackend) -> list[dict[str, Any]]:
+    """What the receivers were called with."""
+    receivers.calls.clear()
+    memory.deliver()
+    return [kwargs for _, _, kwargs in receivers.calls]
+
+
+@real
+class TestSaves:
+    def test_five_hundred_saves_of_one_row_publish_one_message(self, link, memory):
+        link(post_save, on_instance, Customer, coalesce=True)
+        published: list[Any] = []
+
+        def observer(delivery: Any, **kwargs: Any) -> None:
+            published.append(delivery.id)
+
+        delivery_published.connect(observer)
+        try:
+            with transaction.atomic():
+                ada = Customer.objects.create(name="0")
+                ids = set()
+                for number in range(499):
+                    ada.name = str(number)
+                    delivery: Any
+                    [(_, delivery)] = post_save.send(
+                        Customer, instance=ada, created=False, update_fields=None, raw=False, using="default"
+                    )
+                    ada.save()
+                    ids.add(delivery.id)
+        finally:
+            delivery_published.disconnect(observer)
+        assert published == list(ids)
+        [kwargs] = run(memory)
+        assert (kwargs["instance"].name, kwargs["created"], kwargs["update_fields"]) == ("498", True, None)
+
+    def test_created_is_ored_and_update_fields_are_united(self, link, memory):
+        ada = Customer.objects.create(name="Ada")
+        link(post_save, on_instance, Customer, coalesce=True)
+        with transaction.atomic():
+            ada.save(update_fields=["name"])
+            ada.save(update_fields=["email"])
+        with transaction.atomic():
+            ada.save(update_fields=["name"])
+            ada.save()
+        with transaction.atomic():
+            Customer.objects.create(name="New").save(update_fields=["name"])
+        assert [(kwargs["created"], kwargs["update_fields"]) for kwargs in run(memory)] == [
+            (False, frozenset({"name", "email"})),
+            (False, None),
+            (True, None),
+        ]
+
+    def test_rows_models_receivers_and_databases_stay_apart(self, link, memory):
+        link(post_save, on_instance, coalesce=True)
+        link(post_save, second, Customer, coalesce=True)
+        with transaction.atomic():
+            for _ in range(2):
+                Customer.objects.update_or_create(pk=1, defaults={"name": "Ada"})
+                Customer.objects.update_or_create(pk=2, defaults={"name": "Grace"})
+                Article.objects.update_or_create(pk="1")
+        run(memory)
+        assert sorted((name, str(kwargs["instance"].pk)) for name, _, kwargs in receivers.calls) == [
+            ("on_instance", "1"),
+            ("on_instance", "1"),
+            ("on_instance", "2"),
+            ("second", "1"),
+            ("second", "2"),
+        ]
+
+    def test_it_takes_the_place_of_the_last(self, link, memory):
+        link(post_save, on_instance, Customer, coalesce=True)
+        with transaction.atomic():
+            ada, grace = Customer.objects.create(name="Ada"), Customer.objects.create(name="Grace")
+            ada.save()
+        assert [kwargs["instance"] for kwargs in run(memory)] == [grace, ada]
+
+    def test_outside_a_transaction_every_save_is_published(self, link, memory):
+        link(post_save, on_instance, Customer, coalesce=True)
+        ada = Customer.objects.create(name="Ada")
+        ada.save()
+        assert len(run(memory)) == 2
+
+    def test_a_snapshot_is_of_the_last_state(self, link, memory):
+        link(post_save, on_instance, Customer, coalesce=True, instance="snapshot")
+        with transaction.atomic():
+            ada = Customer.objects.create(name="Ada")
+            ada.name = "Augusta Ada"
+            ada.save()
+        Customer.objects.update(name="later")
+        assert [kwargs["instance"].name for kwargs in run(memory)] == ["Augusta Ada"]
+
+    def test_changes_lead_from_the_first_to_the_last(self, link, memory):
+        ada = Customer.objects.create(name="Ada", email="a@example.com")
+        link(post_save, on_instance, Customer, coalesce=True, changes=True)
+        with transaction.atomic():
+            for name, email in [("B", "b@example.com"), ("C", "a@example.com")]:
+                ada.name, ada.email = name, email
+                ada.save()
+        assert [kwargs["changes"] for kwargs in run(memory)] == [{"name": ("Ada", "C")}]
+
+    def test_fixtures_and_saves_stay_apart(self, link, memory):
+        link(post_save, on_instance, Customer, coalesce=True, deliver_raw=True)
+        with transaction.atomic():
+            ada = Customer.objects.create(name="Ada")
+            ada.save_base(raw=True)
+        assert [kwargs["raw"] for kwargs in run(memory)] == [False, True]
+
+    def test_unsaved_instances_stay_apart(self, link, memory):
+        link(pre_save, on_instance, Customer, coalesce=True)
+        with transaction.atomic():
+            Customer.objects.create(name="Ada")
+            Customer.objects.create(name="Grace")
+        assert [kwargs["instance"].name for kwargs in run(memory)] == ["Ada", "Grace"]
+
+    def test_what_would_be_too_large_together_stays_apart(self, link, memory, settings):
+        settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "MAX_SIZE": 450}
+        ada = Customer.objects.create(name="Ada")
+        link(restocked, first, coalesce=True)
+        a, b = (frozenset({character * 60}) for character in "ab")
+        with transaction.atomic():
+            for fields in (a, b):
+                restocked.send(Customer, instance=ada, update_fields=fields)
+            with transaction.atomic():
+                restocked.send(Customer, instance=ada, update_fields=a)
+        assert sorted(map(sorted, (kwargs["update_fields"] for kwargs in run(memory)))) == [[*a], [*a], [*b]]
+
+
+@real
+class TestSavepoints:
+    def test_what_is_rolled_back_leaves_nothing_in_the_one_that_stays(self, link, memory):
+        ada = Customer.objects.create(name="Ada")
+        link(post_save, on_instance, Customer, coalesce=True)
+        with transaction.atomic():
+            ada.save(update_fields=["name"])
+            with pytest.raises(ValueError, match="no"), transaction.atomic():
+                ada.save(update_fields=["email"])
+                raise ValueError("no")
+        assert [kwargs["update_fields"] for kwargs in run(memory)] == [frozenset({"name"})]
+
+    def test_what_stays_of_several_savepoints_becomes_one_under_the_first_id(self, link, memory):
+        ada = Customer.objects.create(name="Ada")
+        link(post_save, on_instance, Customer, coalesce=True)
+        ids = set()
+        with transaction.atomic():
+            for field in ("name", "email"):
+                with transaction.atomic():
+                    ada.save(update_fields=[field])
+            delivery: Any
+            [(_, delivery)] = post_save.send(
+                Customer, instance=ada, created=False, update_fields=frozenset(), raw=False, using="default"
+            )
+            ids.add(delivery.id)
+        ids.update(delivery.id for delivery, _ in memory.payloads)
+        assert [kwargs["update_fields"] for kwargs in run(memory)] == [frozenset({"name", "email"})]
+        assert len(ids) == 1
+
+    def test_after_a_rollback_the_rest_still_becomes_one(self, link, memory):
+        ada = Customer.objects.create(name="Ada")
+        link(post_save, on_instance, Customer, coalesce=True)
+        with transaction.atomic():
+            with transaction.atomic():
+                ada.save(update_fields=["name"])
+            with pytest.raises(ValueError, match="no"), transaction.atomic():
+                ada.save()
+                raise ValueError("no")
+            ada.save(update_fields=["email"])
+        assert [kwargs["update_fields"] for kwargs in run(memory)] == [frozenset({"name", "email"})]
+
+    def test_transactions_stay_apart(self, link, memory):
+        ada = Customer.objects.create(name="Ada")
+        link(post_save, on_instance, Customer, coalesce=True)
+        for _ in range(2):
+            with transaction.atomic():
+                ada.save()
+        assert len({delivery.id for delivery, _ in memory.payloads}) == 2
+
+
+@real
+class TestOtherSignals:
+    def test_keys_of_one_many_to_many_action_are_united(self, link, memory):
+        article = Article.objects.create(title="Tea")
+        ada, grace = Customer.objects.create(name="Ada"), Customer.objects.create(name="Grace")
+        link(m2m_changed, first, Article.buyers.through, coalesce=True)
+        with transaction.atomic():
+            article.buyers.add(ada)
+            article.buyers.add(grace)
+            article.buyers.remove(ada)
+            article.buyers.clear()
+        assert [(kwargs["action"], kwargs["pk_set"]) for kwargs in run(memory)] == [
+            ("pre_add", {ada.pk, grace.pk}),
+            ("post_add", {ada.pk, grace.pk}),
+            ("pre_remove", {ada.pk}),
+            ("post_remove", {ada.pk}),
+            ("pre_clear", None),
+            ("post_clear", None),
+        ]
+
+    def test_of_a_signal_of_ones_own_the_last_arguments_arrive(self, link, memory):
+        ada = Customer.objects.create(name="Ada")
+        link(restocked, first, coalesce=True)
+        with transaction.atomic():
+            restocked.send(Customer, instance=ada, number=1, update_fields=["a"])
+            restocked.send(Customer, instance=ada, number=2, update_fields={"b"})
+            restocked.send(Customer, instance=ada, number=3, update_fields="c")
+        [kwargs] = run(memory)
+        assert (kwargs["number"], kwargs["update_fields"]) == (3, "c")
+
+    def test_what_is_about_no_instance_is_never_left_out(self, link, memory):
+        link(restocked, first, coalesce=True)
+        with transaction.atomic():
+            restocked.send(None, number=1)
+            restocked.send(None, number=2)
+            restocked.send(None, instance="Ada", number=3)
+        assert [kwargs["number"] for kwargs in run(memory)] == [1, 2, 3]
+
+    def test_a_deletion_is_a_snapshot_of_what_was(self, link, memory):
+        ada = Customer.objects.create(name="Ada")
+        link(post_delete, on_instance, Customer, coalesce=True)
+        with transaction.atomic():
+            ada.delete()
+        assert [kwargs["instance"].name for kwargs in run(memory)] == ["Ada"]
+
+
+def test_without_waiting_for_the_commit_there_is_nothing_to_coalesce():
+    with pytest.raises(ConnectError, match="on_commit=False"):
+        connect(restocked, first, deferred=True, coalesce=True, on_commit=False)
+
+
+class TestInsideATestCase(TestCase):
+    """Hooks do not run by themselves there; captureOnCommitCallbacks shows those that were registered inside it."""
+
+    def setUp(self) -> None:
+        connect(post_save, on_instance, Customer, deferred=True, coalesce=True)
+        self.ada = Customer.objects.create(name="Ada")
+
+    def tearDown(self) -> None:
+        post_save.disconnect(on_instance, Customer)
+
+    def delivered(self) -> list[Any]:
+        backend = backends.current()
+        assert isinstance(backend, MemoryBackend)
+        return [(kwargs["created"], kwargs["instance"].name) for kwargs in run(backend)]
+
+    def test_saves_become_one_and_the_test_sees_it(self) -> None:
+        with self.captureOnCommitCallbacks(execute=True):
+            self.ada.save()
+            self.ada.save()
+        assert self.delivered() == [(True, "Ada")]
+
+    def test_a_savepoint_that_is_rolled_back_takes_nothing_with_it(self) -> None:
+        with self.captureOnCommitCallbacks(execute=True):
+            self.ada.save(update_fields=["name"])
+            with pytest.raises(ValueError, match="no"), transaction.atomic():
+                self.ada.save()
+                raise ValueError("no")
+        assert self.delivered() == [(True, "Ada")]
+
+    def test_what_a_hook_has_handed_over_is_not_sent_again(self) -> None:
+        for _ in range(2):
+            with self.captureOnCommitCallbacks(execute=True):
+                self.ada.save()
+        assert self.delivered() == [(True, "Ada"), (False, "Ada")]
+        assert connection.in_atomic_block
