@@ -8,8 +8,8 @@ import os
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,3 +190,70 @@ def worker(celery_setup: CeleryTestSetup) -> CeleryTestWorker:
     node = celery_setup.worker
     assert node
     return node
+
+
+# The families: a sender and a worker that compare what arrives of Django's signals.
+
+
+class Families(NamedTuple):
+    shop: Shop
+    broker_version: str
+    database_version: str
+
+
+@pytest.fixture(scope="module")
+def families_on(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Stack], Families]]:
+    """Sender and worker of ``tests.integration.families``: one pair on each stack for a module, for they take seconds.
+
+    The brokers are local processes here also where pytest-celery's are containers: those live for one test only.
+    """
+    project = "tests.integration.families"
+    made: dict[Stack, Families] = {}
+    with ExitStack() as ending:
+
+        def start(stack: Stack) -> Families:
+            home = tmp_path_factory.mktemp("families")
+            broker: LocalRedis | LocalRabbitMQ
+            if stack.broker == "redis":
+                broker = LocalRedis.of(Redis(home))
+            elif DOCKER:
+                broker = LocalRabbitMQ.of(RabbitMQ(home))
+            else:
+                broker = request.getfixturevalue("rabbitmq")
+                if broker.status == "exited":  # a test has killed it
+                    broker.restart()
+            if DOCKER or stack.broker == "redis":
+                ending.callback(broker._container.remove)
+            if stack.database == "sqlite":
+                url, version = f"sqlite://{home}/families.sqlite3", f"SQLite {sqlite3.sqlite_version}"
+            else:
+                server: PostgreSQL = request.getfixturevalue("postgresql")
+                name = f"families_{uuid.uuid4().hex}"
+                server.execute(f'CREATE DATABASE "{name}"')
+                url, version = server.url(name), server.version
+            env = {
+                "SHOP_BROKER_URL": broker.celeryconfig["host_url"],
+                "SHOP_DATABASE_URL": url,
+                "SHOP_QUEUE": f"families-{uuid.uuid4().hex[:8]}",
+            }
+            shop = ending.enter_context(closing(Shop(home, project, **env)))
+            shop.call("setup.create_tables")
+            ending.callback(LocalWorker.start(home, shop.env, project)._container.remove)
+            return Families(shop, broker.version(), version)
+
+        yield lambda stack: made.get(stack) or made.setdefault(stack, start(stack))
+
+
+@pytest.fixture
+def families(request: pytest.FixtureRequest, stack: Stack, families_on: Callable[[Stack], Families]) -> Shop:
+    broker, database = (Redis if stack.broker == "redis" else RabbitMQ).title, "SQLite"
+    need(request, Redis if stack.broker == "redis" else RabbitMQ)
+    if stack.database == "postgresql":
+        need(request, PostgreSQL)
+        database = PostgreSQL.title
+    running = families_on(stack)
+    covered(request, broker, running.broker_version)
+    covered(request, database, running.database_version)
+    return running.shop

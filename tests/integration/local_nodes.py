@@ -75,8 +75,8 @@ class LocalWorker(LocalContainer, CeleryWorkerContainer):
     """A ``celery worker`` of the shop; one child, so that deliveries are run in the order of the queue."""
 
     @classmethod
-    def start(cls, home: Path, env: dict[str, str]) -> Self:
-        program = [sys.executable, "-m", "celery", "-A", "tests.integration.project.celery", "worker"]
+    def start(cls, home: Path, env: dict[str, str], project: str = "tests.integration.project") -> Self:
+        program = [sys.executable, "-m", "celery", "-A", f"{project}.celery", "worker"]
         options = ["--loglevel=INFO", "--concurrency=1", "--without-mingle", "--without-gossip"]
         argv = [*program, *options, "-n", f"shop@{env['SHOP_QUEUE']}"]
         return cls.of(WorkerProcess(argv, home=home, env=env | {"TMPDIR": str(home)}))

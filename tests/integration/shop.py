@@ -17,12 +17,13 @@ DEADLINE = 30.0
 
 
 class Shop:
-    def __init__(self, home: Path, **env: str) -> None:
+    def __init__(self, home: Path, project: str = "tests.integration.project", **env: str) -> None:
         self.home = home
+        self.project = project
         self.journal = home / "journal"
         self.journal.touch()
         self.env = {
-            "DJANGO_SETTINGS_MODULE": "tests.integration.project.settings",
+            "DJANGO_SETTINGS_MODULE": f"{project}.settings",
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
             "SHOP_JOURNAL": str(self.journal),
             "SHOP_VISIBILITY_TIMEOUT": "3600",
@@ -36,7 +37,7 @@ class Shop:
         if self._sender is None:
             with (self.home / "sender.log").open("ab") as log:
                 self._sender = subprocess.Popen(
-                    [sys.executable, "-m", "tests.integration.project"],
+                    [sys.executable, "-m", self.project],
                     env={**os.environ, **self.env},
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone, translation
+from django.utils.module_loading import import_string
 
 from . import signals
 from .models import Customer, Order
@@ -95,3 +96,8 @@ def payload_for(signal):
     with rolled_back():
         [(_, delivery)] = getattr(signals, signal).send(sender=None)
     return delivery.payload
+
+
+def elsewhere(path, **arguments):
+    """Run the scenario of another app, given by its dotted path."""
+    return import_string(path)(**arguments)

@@ -1,0 +1,1 @@
+"""The shop with tenants and traces: two carriers of a project's own context."""

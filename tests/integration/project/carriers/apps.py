@@ -1,0 +1,32 @@
+import os
+
+from django.apps import AppConfig
+from django.db import connection
+from django_tenants.utils import schema_context
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+from deferred_signals import register_carrier
+
+from . import tracing
+
+
+def current_schema():
+    return connection.schema_name
+
+
+def _to_line(span):
+    return span.to_json(indent=None) + "\n"
+
+
+class CarriersConfig(AppConfig):
+    name = "tests.integration.project.carriers"
+
+    def ready(self) -> None:
+        register_carrier("tenant", capture=current_schema, restore=schema_context)
+        register_carrier("trace", capture=tracing.capture, restore=tracing.restore)
+        provider = TracerProvider()
+        file = open(os.environ["SHOP_JOURNAL"] + ".spans", "a")  # noqa: PTH123, SIM115 - open as long as the process
+        provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=file, formatter=_to_line)))
+        trace.set_tracer_provider(provider)

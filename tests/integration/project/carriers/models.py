@@ -1,0 +1,9 @@
+from django.db import models
+from django_tenants.models import DomainMixin, TenantMixin
+
+
+class Tenant(TenantMixin):
+    name = models.CharField(max_length=50)
+
+
+class Domain(DomainMixin): ...
