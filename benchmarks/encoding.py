@@ -61,6 +61,7 @@ def comparisons() -> list[Comparison]:
             [
                 Way("kombu's JSON of the same facts", _repeat(lambda: dumps(facts))),
                 Way("Encoder", _repeat(encode), bar=1.0),
+                Way("Encoder, and the context", _repeat(lambda: (encode(), localisation.capture()))),
                 Way("Encoder, the instance as a snapshot", _repeat(lambda: encode(snapshot=True))),
                 Way("Encoder and JSON text", _repeat(text)),
                 Way("the whole signed payload", _repeat(payload)),

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
-import os
-import sys
-import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.db import connections
 
 from .exceptions import ReceiverCancelled
+from .greenlets import among_greenlets, over_the_loop_of_the_process
 
 
 def call(function: Callable[..., Any], arguments: dict[str, Any]) -> None:
@@ -37,8 +33,8 @@ def _wait_for(make: Callable[[], Awaitable[Any]]) -> None:
 
     run = async_to_sync(awaited)
     try:
-        if _among_greenlets():
-            _over_the_loop_of_the_process(run)
+        if among_greenlets():
+            over_the_loop_of_the_process(run)
         elif _in_a_coroutine():
             # Sent in a coroutine and run at once: this thread's loop waits for us, so the receiver gets another one.
             with ThreadPoolExecutor(1) as pool:
@@ -69,69 +65,3 @@ def _closing_connections(run: Callable[[], None]) -> None:
     finally:
         for connection in connections.all(initialized_only=True):
             connection.close()
-
-
-# Under gevent all threads are greenlets of one thread, also those in which asgiref runs event loops and database calls.
-# A thread can run one loop only, and while it does, Django refuses the database to everybody in that thread, to other
-# receivers too. So there the process has one loop for all async receivers, in a thread that is a thread.
-
-
-def _among_greenlets() -> bool:
-    """Whether gevent's monkey patches are in force, as in ``celery worker --pool gevent``."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and monkey.is_module_patched("threading")
-
-
-class _Caller(Executor):
-    """Runs the one call that it gets in the thread, or greenlet, that waits for it."""
-
-    def __init__(self) -> None:
-        self.given: Future[Callable[[], Any]] = Future()
-        self.done: Future[Any] = Future()
-
-    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.given.set_result(functools.partial(call, *args, **kwargs))
-        return self.done
-
-    def serve(self) -> None:
-        self.done.set_result(self.given.result()())
-
-
-def _over_the_loop_of_the_process(run: Callable[[], None]) -> None:
-    """Let asgiref find the process's loop for the receiver, and this greenlet for its database calls."""
-    caller = _Caller()
-    raised: list[BaseException] = []
-
-    def kept() -> None:
-        try:
-            run()
-        except BaseException as error:  # noqa: BLE001 - raised below: a future would take a cancellation for its own
-            raised.append(error)
-
-    # What is called through sync_to_async has its async_to_sync sent to the loop that called it.
-    there = sync_to_async(kept, thread_sensitive=False, executor=cast("ThreadPoolExecutor", caller))
-    ended = asyncio.run_coroutine_threadsafe(there(), _loop_of_the_process())
-    caller.serve()
-    ended.result()
-    for error in raised:
-        raise error
-
-
-_lock = threading.Lock()
-#: The loop by process, and what keeps its thread.
-_loops: dict[int, tuple[asyncio.AbstractEventLoop, Any]] = {}
-
-
-def _loop_of_the_process() -> asyncio.AbstractEventLoop:
-    with _lock:
-        if os.getpid() not in _loops:
-            started: Future[asyncio.AbstractEventLoop] = Future()
-
-            async def for_ever() -> None:
-                started.set_result(asyncio.get_running_loop())
-                await asyncio.Event().wait()
-
-            pool = import_module("gevent.threadpool").ThreadPool(1)
-            pool.spawn(lambda: asyncio.run(for_ever()))
-            _loops[os.getpid()] = (started.result(), pool)
-        return _loops[os.getpid()][0]

@@ -37,7 +37,7 @@ async def cancelled() -> None:
 @pytest.fixture
 def _among_greenlets(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under gevent, for what decides by it; without the patches, which would change this whole process."""
-    monkeypatch.setattr(calling, "_among_greenlets", lambda: True)
+    monkeypatch.setattr(calling, "among_greenlets", lambda: True)
 
 
 @pytest.mark.django_db

@@ -29,6 +29,7 @@ FLOORS = {
         "option_checks",
         "localisation",
         "outage",
+        "greenlets",
     },
     0: {"exceptions", "conf", "signals", "suppression"},
 }
