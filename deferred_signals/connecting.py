@@ -41,7 +41,7 @@ def connect_deferred(
     parsed = options.parse(given)
     if parsed.changes and not is_signal(signal, django_signals.MODELS, "post_save"):
         raise ConnectError("The option 'changes' is for django.db.models.signals.post_save: only a save has changes.")
-    registration = registry.register(function, parsed)
+    registration = registry.candidate(function, parsed)
     if any(one is not signal and _same_name(one, signal) for one in registration.signals):
         raise ConnectError(
             f"{registration.name!r} listens to another signal of the same name= already. Rename one of them."
@@ -67,6 +67,7 @@ def connect_deferred(
             f"{registration.name!r} or its dispatch_uid is connected to this signal and sender already, inline, so "
             "Django passed this connection over. Disconnect the inline one first."
         )
+    registry.register(registration)
     registration.connected(stand_in, signal)
     if parsed.changes:
         changes.watch(stand_in, sys.modules[django_signals.MODELS].pre_save)

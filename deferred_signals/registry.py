@@ -124,8 +124,11 @@ def name_of(function: Function) -> str:
     return path
 
 
-def register(function: Function, options: Options) -> Registration:
-    """The registration of ``function`` under its name, made or found. Raises ConnectError when the name is taken."""
+def candidate(function: Function, options: Options) -> Registration:
+    """The registration of ``function`` under its name: the one there is, or one that ``register`` will put there.
+
+    Raises ConnectError when the name is taken.
+    """
     path = name_of(function)
     name = options.name or path
     with _lock:
@@ -148,10 +151,14 @@ def register(function: Function, options: Options) -> Registration:
                     f"The name {taken!r} belongs to {path_of(other.function)!r} already, so {path!r} cannot have it. "
                     "Give one of them a name= of its own."
                 )
-        made = Registration(name, function, options)
-        for key in (name, *options.aliases):
-            _by_name[key] = made
-        return made
+    return Registration(name, function, options)
+
+
+def register(registration: Registration) -> None:
+    """Let its name and aliases lead to it, now that it is connected: a connection that is refused leaves no name."""
+    with _lock:
+        for key in (registration.name, *registration.options.aliases):
+            _by_name[key] = registration
 
 
 def get(name: str) -> Registration:

@@ -16,9 +16,9 @@ from django.db.models.signals import post_delete, post_save, pre_delete, pre_sav
 from django.dispatch import Signal as DjangoSignal
 from django.dispatch import receiver as django_receiver
 
-from deferred_signals import Delivery, Signal, connect, disconnect, receiver
+from deferred_signals import Delivery, Signal, connect, disconnect, receiver, registry
 from deferred_signals.backends.memory import MemoryBackend
-from deferred_signals.exceptions import ConnectError, EncodeError
+from deferred_signals.exceptions import ConnectError, EncodeError, UnknownReceiver
 from deferred_signals.signals import delivery_finished
 from tests import receivers
 from tests.receivers import Heir, Holder, asynchronous, first, on_item, second, some_view, wrapped
@@ -408,3 +408,30 @@ class TestImporting:
     def test_providing_args_is_kept_as_documentation(self):
         assert pizza_lost.providing_args == ["toppings", "size"]
         assert Signal(use_caching=True).providing_args is None
+
+
+class TestWhatARefusalLeaves:
+    def test_a_connection_that_is_refused_leaves_no_name(self, link):
+        signal = Signal()
+        signal.connect(first)
+        try:
+            with pytest.raises(ConnectError, match="inline"):
+                signal.connect(first, deferred=True, name="refused")
+        finally:
+            signal.disconnect(first)
+        with pytest.raises(UnknownReceiver):
+            registry.get("refused")
+
+    def test_it_leaves_the_name_to_whom_it_belonged(self, link, memory):
+        signal: Any = Signal()
+        link(signal, first, name="mine", max_retries=1)
+        signal.send(sender=None)
+        signal.disconnect(first)
+        signal.connect(first)
+        try:
+            with pytest.raises(ConnectError, match="inline"):
+                signal.connect(first, deferred=True, name="mine", max_retries=2)
+        finally:
+            signal.disconnect(first)
+        assert registry.get("mine").options.max_retries == 1
+        assert [outcome.state for _, outcome in memory.deliver()] == ["succeeded"]
