@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -44,7 +45,7 @@ def coalesced(deliveries: Iterable[Delivery]) -> list[Delivery]:
         if one is None:
             # Both of them, for together they are too large.
             made[number] = earlier  # type: ignore[assignment]  # there is an earlier one
-            one = delivery
+            one = renamed(delivery, str(uuid.uuid4()))
         made[delivery.subject] = one
     return list(made.values())
 

@@ -106,7 +106,7 @@ class Buffer:
         if delivery.subject is not None:
             # What may become one at the commit has one id from the start, the one that the first send returned.
             waiting = self._waiting(delivery.subject)
-            if waiting is not None:
+            if waiting is not None and self.about[delivery.subject] is not frame:
                 delivery = renamed(delivery, waiting.id)
             self.about[delivery.subject] = frame
         return frame.add(delivery)

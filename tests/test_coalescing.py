@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.receivers import first, on_instance, second
 from tests.shop.models import Article, Customer
 
 restocked: Any = Signal()
+inspected: Any = Signal()
 real = pytest.mark.django_db(transaction=True)
 
 
@@ -135,17 +137,35 @@ class TestSaves:
             Customer.objects.create(name="Grace")
         assert [kwargs["instance"].name for kwargs in run(memory)] == ["Ada", "Grace"]
 
-    def test_what_would_be_too_large_together_stays_apart(self, link, memory, settings):
-        settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "MAX_SIZE": 450}
+    @pytest.mark.parametrize("in_savepoints", [False, True])
+    def test_what_would_be_too_large_together_stays_apart(self, in_savepoints, link, memory, settings):
         ada = Customer.objects.create(name="Ada")
         link(restocked, first, coalesce=True)
-        a, b = (frozenset({character * 60}) for character in "ab")
+        restocked.send(Customer, instance=ada, update_fields=frozenset({"a" * 60}))
+        [(delivery, _)] = memory.payloads
+        memory.payloads.clear()
+        settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "MAX_SIZE": len(delivery.text) + 60}
         with transaction.atomic():
-            for fields in (a, b):
-                restocked.send(Customer, instance=ada, update_fields=fields)
-            with transaction.atomic():
-                restocked.send(Customer, instance=ada, update_fields=a)
-        assert sorted(map(sorted, (kwargs["update_fields"] for kwargs in run(memory)))) == [[*a], [*a], [*b]]
+            for letter in "abb":
+                with transaction.atomic() if in_savepoints else nullcontext():
+                    restocked.send(Customer, instance=ada, update_fields=frozenset({letter * 60}))
+                    restocked.send(None)
+        assert len({delivery.id for delivery, _ in memory.payloads}) == 5
+        memory.payloads = [entry for entry in memory.payloads if "update_fields" in entry[0].text]
+        assert [kwargs["update_fields"] for kwargs in run(memory)] == [frozenset({"a" * 60}), frozenset({"b" * 60})]
+
+    def test_the_deepest_of_them_counts(self, link, memory):
+        """A chain does not get shorter by coalescing with a send that is not part of it."""
+        ada = Customer.objects.create(name="Ada")
+        link(restocked, first, coalesce=True)
+        link(inspected, receivers.curious)
+        receivers.inquiries.append(lambda **kwargs: restocked.send(Customer, instance=ada))
+        inspected.send(None)
+        with transaction.atomic():
+            memory.deliver()
+            restocked.send(Customer, instance=ada)
+        [(delivery, _)] = memory.payloads
+        assert delivery.depth == 1
 
 
 @real
