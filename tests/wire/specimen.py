@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from fractions import Fraction
+from importlib import import_module
+from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path, PurePosixPath
 from types import FunctionType
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import django
+from django.apps.registry import Apps
 from django.conf import settings
+from django.core.management.base import OutputWrapper
 from django.db.models import Model
+from django.db.models.expressions import DatabaseDefault
 from django.db.models.signals import post_save
 from django.dispatch import Signal
 
@@ -25,11 +33,20 @@ KEY = "the key of the specimens"
 FOLDER = Path(__file__).parent
 
 
+def _said(instance: Model, name: str) -> str:
+    if name not in instance.__dict__:
+        return "deferred"
+    value = instance.__dict__[name]
+    return "the database's default" if isinstance(value, DatabaseDefault) else repr(value)
+
+
 def told(value: Any) -> Any:
     """A decoded value as JSON that a person can check."""
     if isinstance(value, Model):
-        values = {field.attname: repr(getattr(value, field.attname)) for field in value._meta.concrete_fields}
+        values = {field.attname: _said(value, field.attname) for field in value._meta.concrete_fields}
         return [value._meta.label, value._state.adding, values]
+    if isinstance(value, OutputWrapper | Apps):
+        return f"this process's {type(value).__name__}"
     if isinstance(value, Signal):
         return f"itself: {value.__class__.__qualname__}"
     if isinstance(value, type | FunctionType):
@@ -44,6 +61,8 @@ def told(value: Any) -> Any:
         return f"{type(value).__qualname__}: {value}"
     if type(value) in {list, tuple}:
         return [type(value).__name__, *map(told, value)]
+    if type(value) is OrderedDict:  # its repr is another one since Python 3.12
+        return ["OrderedDict", *(told(item) for item in value.items())]
     if type(value) is dict:
         return {repr(key): told(item) for key, item in value.items()}
     return repr(value)
@@ -51,15 +70,19 @@ def told(value: Any) -> Any:
 
 def arguments() -> dict[str, Any]:
     """One of everything that travels; rows are made by the test, with these keys."""
+    from django.apps import apps
     from django.contrib.auth.models import AnonymousUser
+    from django.http import QueryDict
     from django.test import RequestFactory
+    from django.utils.datastructures import MultiValueDict
     from django.utils.safestring import mark_safe
 
     from deferred_signals.codec import NotCarried
-    from tests.shop.models import Article, Code, Customer, Line, Ticket
+    from tests.shop.models import Article, Code, Customer, Line, Parcel, Ticket
 
     from . import shapes
 
+    twice = Article(title="c")
     row = Customer(pk=42, name="Anna")
     line = Line(order_id=uuid.UUID(int=7), number=3)
     ticket = Ticket(code=Code("T1"))
@@ -99,6 +122,24 @@ def arguments() -> dict[str, Any]:
         "rows": [row, line, ticket],
         "snapshots": [Article(title="a", stock=5, tags={"k": [1]}), Ticket(code=Code("T2"), scan=b"\x01")],
         "models": [Customer, Article.objects.none()],
+        "more_numbers": [1 + 2j, Fraction(1, 3), range(1, 9, 2), IPv4Address("10.0.0.1"), IPv6Network("fe80::/64")],
+        "collections": [
+            OrderedDict(b=1, a=2),
+            Counter("aab"),
+            deque([1, 2], 3),
+            defaultdict(list, {"a": [1]}),
+            MultiValueDict({"a": [1, 2]}),
+            QueryDict("a=1&a=2&b="),
+        ],
+        "of_django": [
+            apps.get_app_config("shop"),
+            apps,
+            import_module("tests.shop.migrations.0001_initial").Migration("0001_initial", "shop"),
+            OutputWrapper(sys.stdout),
+            Article._meta.get_field("buyers"),
+            Article(title="b", picture="b.png").picture,
+        ],
+        "twice": [twice, twice, Parcel()],
         "stand_ins": [ValueError("boom"), NotCarried("kwargs['x']", "socket.socket", "send its address.")],
         "request": request,
     }
@@ -131,6 +172,7 @@ def specimen() -> dict[str, Any]:
         attempt=3,
         crashes=1,
         depth=2,
+        repeats=1,
         waiting_since=1790000123.5,
     )
     decoder = Decoder()
