@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.dispatch import Signal
 
+from .options import Options
 from .references import label_of
 from .registry import holds
 
@@ -19,21 +22,31 @@ Changes = dict[str, tuple[Any, Any]]
 
 
 class Save:
-    """One save: the instance, the row as it was (None for a new one), and who has asked what it changed."""
+    """One save: the row as it was (None for a new one), as it became if that is known, and who has asked about it."""
 
-    __slots__ = ("asked", "instance", "row")
+    __slots__ = ("asked", "new", "row")
 
-    def __init__(self, instance: weakref.ref[Model], row: Values | None) -> None:
-        self.instance = instance
+    def __init__(self, row: Values | None) -> None:
         self.row = row
+        self.new: Values | None = None
         self.asked: set[int] = set()
+
+
+class Saves:
+    """The last saves of an instance, newest last: a receiver of one may make another, and is told of that first."""
+
+    __slots__ = ("instance", "stack")
+
+    def __init__(self, instance: weakref.ref[Model]) -> None:
+        self.instance = instance
+        self.stack: deque[Save] = deque(maxlen=8)
 
 
 #: The stand-ins that want to know changes; whether they are still connected is asked of their signal.
 _interested: weakref.WeakSet[Any] = weakref.WeakSet()
 
-#: The last save of each instance that is still there, by its id: not every model can be hashed before it has a key.
-_saves: dict[int, Save] = {}
+#: By the id of each instance that is still there: not every model can be hashed before it has a key.
+_saves: dict[int, Saves] = {}
 
 
 def watch(stand_in: Any, pre_save: Signal) -> None:
@@ -58,14 +71,22 @@ def _before(sender: type[Model], instance: Model, using: str, update_fields: Any
     """An inline receiver of pre_save."""
     if not _is_wanted(sender):
         return
-    names = [
+    names = {
         field.attname
         for field in _stored(instance)
         if update_fields is None or field.name in update_fields or field.attname in update_fields
-    ]
+    }
     key = id(instance)
-    row = _read(instance, using, names) if names and instance.pk is not None else None
-    _saves[key] = Save(weakref.ref(instance, lambda _: _saves.pop(key, None)), row)
+    saves = _saves.get(key)
+    if saves is None:
+        saves = _saves[key] = Saves(weakref.ref(instance, lambda _: _saves.pop(key, None)))
+    # If a receiver of the last save makes this one, the row is now what the last one made of it.
+    last = saves.stack[-1] if saves.stack else None
+    asked = names if last is None or last.row is None or last.new is not None else names | last.row.keys()
+    row = _read(instance, using, asked) if asked and instance.pk is not None else None
+    if row is not None and asked is not names:
+        last.new = {name: row[name] for name in last.row}  # type: ignore[union-attr]  # there is one
+    saves.stack.append(Save(None if row is None else {name: row[name] for name in names}))
 
 
 def _stored(instance: Model) -> list[Field[Any, Any]]:
@@ -76,7 +97,7 @@ def _stored(instance: Model) -> list[Field[Any, Any]]:
     ]
 
 
-def _read(instance: Model, using: str, names: list[str]) -> Values | None:
+def _read(instance: Model, using: str, names: Iterable[str]) -> Values | None:
     rows = type(instance)._base_manager.using(using).filter(pk=instance.pk)
     return rows.values(*names).first()
 
@@ -86,16 +107,39 @@ def of_save(instance: Model, using: str, stand_in: Any) -> Changes:
 
     Empty too where no save is: a post_save that somebody sends by hand.
     """
-    save = _saves.get(id(instance))
-    if save is None or save.row is None or id(stand_in) in save.asked:
-        return {}
-    save.asked.add(id(stand_in))
-    new = {field.attname: _new(field, instance.__dict__[field.attname]) for field in _stored(instance)}
+    saves = _saves.get(id(instance))
+    for save in reversed(saves.stack) if saves is not None else ():
+        if id(stand_in) not in save.asked:
+            save.asked.add(id(stand_in))
+            old = save.row or {}
+            new = _became(instance, using, old) if save.new is None else save.new
+            return {name: (value, new[name]) for name, value in old.items() if value != new[name]}
+    return {}
+
+
+def _became(instance: Model, using: str, names: Collection[str]) -> Values:
+    new = {
+        field.attname: _new(field, instance.__dict__[field.attname])
+        for field in _stored(instance)
+        if field.attname in names
+    }
     # An expression stays in the instance; what the database made of it is in the row.
-    made_there = [name for name in save.row if hasattr(new[name], "resolve_expression")]
-    if made_there:
-        new.update(_read(instance, using, made_there) or {})
-    return {name: (old, new[name]) for name, old in save.row.items() if old != new[name]}
+    unknown = [name for name in names if name not in new or hasattr(new[name], "resolve_expression")]
+    if unknown:
+        new.update(_read(instance, using, unknown) or dict.fromkeys(unknown))
+    return new
+
+
+def carried(changes: Changes, instance: Model, options: Options) -> Changes:
+    """Those of the changes that travel: ``fields`` and ``exclude`` are for them as for a snapshot."""
+    if options.fields is None and not options.exclude:
+        return changes
+    names = {field.attname: {field.name, field.attname} for field in instance._meta.concrete_fields}
+    return {
+        name: change
+        for name, change in changes.items()
+        if (options.fields is None or names[name] & options.fields) and not names[name] & options.exclude
+    }
 
 
 def _new(field: Field[Any, Any], value: Any) -> Any:

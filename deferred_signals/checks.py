@@ -97,7 +97,7 @@ def _sensitive_fields(receiver: str, model: type[models.Model], stand_in: Any) -
     options = stand_in.options
     of_itself = options.instance is None and django_signals.wants_snapshots(stand_in.signal)
     # Who says fields= has chosen; and a key cannot be left out.
-    if options.fields is not None or not (options.instance == "snapshot" or of_itself):
+    if options.fields is not None or not (options.instance == "snapshot" or of_itself or options.changes):
         return
     keys = {field.name for field in carried(model, (), ())}
     names = [
@@ -106,9 +106,10 @@ def _sensitive_fields(receiver: str, model: type[models.Model], stand_in: Any) -
         if field.name not in keys and _may_hold_text(field) and is_sensitive(field.name)
     ]
     if names:
+        what = "the changes" if options.changes else "snapshots"
         exclude = ", ".join(map(repr, sorted({*options.exclude, *names})))
         yield checks.Warning(
-            f"The deferred receiver {receiver!r} gets snapshots of {model._meta.label}, which carry "
+            f"The deferred receiver {receiver!r} gets {what} of {model._meta.label}, which carry "
             f"{', '.join(map(repr, names))} to the broker, where they can be read.",
             hint=f"Leave them out with exclude=({exclude},), or name what the receiver needs with fields=(...).",
             obj=receiver,

@@ -81,6 +81,8 @@ class DeferredReceiver:
             raise TypeError(
                 f"The receiver {self.registration.name} needs arguments that the send does not have: {lacking}"
             )
+        if self.options.changes:
+            named["changes"] = changes.carried(named["changes"], named["instance"], self.options)
         backends.current().check()
         try:
             delivery = self._delivery(signal, sender, named)

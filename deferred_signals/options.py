@@ -106,6 +106,6 @@ def parse(given: Mapping[str, Any]) -> Options:
         raise ConnectError("The option 'coalesce' waits for the commit, so it cannot go with on_commit=False.")
     if made.fields is not None and made.exclude:
         raise ConnectError("Give either the option 'fields' or the option 'exclude', not both.")
-    if (made.fields is not None or made.exclude) and made.instance == "reference":
+    if (made.fields is not None or made.exclude) and made.instance == "reference" and not made.changes:
         raise ConnectError("The options 'fields' and 'exclude' are for snapshots; a reference carries no fields.")
     return made

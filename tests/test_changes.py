@@ -7,13 +7,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.files.base import ContentFile
 from django.db import connection
+from django.db.migrations.state import ProjectState
 from django.db.models import F
 from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext
 
-from deferred_signals import Signal, changes, connect
+from deferred_signals import Signal, changes, connect, suppress
 from deferred_signals.exceptions import ConnectError
 from tests.receivers import first, on_instance, second
 from tests.shop.models import Article, Customer, GiftOrder
@@ -138,6 +140,15 @@ def test_models_that_nobody_asks_about_cost_no_query(link):
     assert len(queries) == 1
 
 
+def test_a_historical_model_of_a_migration_costs_no_query(link):
+    link(post_save, first, changes=True)
+    state = ProjectState.from_apps(apps)
+    historical: Any = state.apps.get_model("shop", "Customer")
+    with CaptureQueriesContext(connection) as queries:
+        historical.objects.create(name="Ada")
+    assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
+
+
 def test_after_a_disconnect_saves_cost_no_query(link):
     link(post_save, first, Customer, changes=True)
     ada = Customer.objects.create(name="Ada")
@@ -192,6 +203,65 @@ def test_a_failed_save_leaves_nothing_behind(link, told):
     del ada
     gc.collect()
     assert len(changes._saves) == before
+
+
+def test_a_save_that_a_receiver_makes_takes_nothing_from_the_one_that_it_was_told_of(link, told):
+    """The inner save is told first, for its post_save is sent first; each with its own changes."""
+
+    def complete(instance: Any, **kwargs: Any) -> None:
+        if instance.name == "Grace" and not instance.email:
+            instance.email = "grace@example.com"
+            instance.save(update_fields=["email"])
+
+    ada = Customer.objects.create(name="Ada")
+    link(post_save, complete, Customer, deferred=False)
+    link(post_save, first, Customer, changes=True)
+    link(post_save, second, Customer, changes=True)
+    ada.name = "Grace"
+    ada.save()
+    assert told() == [{"email": ("", "grace@example.com")}] * 2 + [{"name": ("Ada", "Grace")}] * 2
+
+
+def test_saves_that_were_not_told_are_no_part_of_the_next(link, told):
+    link(post_save, first, Customer, changes=True)
+    ada = Customer.objects.create(name="Ada")
+    with suppress():
+        for number in range(20):
+            ada.name = str(number)
+            ada.save()
+    ada.email = "a@example.com"
+    ada.save()
+    assert told() == [{}, {"email": ("", "a@example.com")}]
+
+
+def test_a_value_that_a_receiver_unloads_is_read_back(link, told):
+    def unload(instance: Any, **kwargs: Any) -> None:
+        del instance.name
+
+    ada = Customer.objects.create(name="Ada")
+    link(post_save, unload, Customer, deferred=False)
+    link(post_save, first, Customer, changes=True)
+    ada.name = "Grace"
+    ada.save()
+    assert told() == [{"name": ("Ada", "Grace")}]
+
+
+@pytest.mark.parametrize("given", [{"exclude": ("email",)}, {"fields": ("name",)}], ids=str)
+def test_what_may_not_travel_in_a_snapshot_may_not_in_changes(given, link, memory, calls):
+    seen: list[Any] = []
+
+    def when(changes: Any, **kwargs: Any) -> bool:
+        seen.append(set(changes))
+        return True
+
+    ada = Customer.objects.create(name="Ada")
+    link(post_save, first, Customer, changes=True, when=when, **given)
+    ada.name, ada.email = "Grace", "secret@example.com"
+    ada.save()
+    assert "secret" not in memory.payloads[0][1]
+    memory.deliver()
+    assert [kwargs["changes"] for _, _, kwargs in calls] == [{"name": ("Ada", "Grace")}]
+    assert seen == [{"name", "email"}]
 
 
 def test_only_a_save_has_changes():

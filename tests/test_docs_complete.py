@@ -15,7 +15,7 @@ import pytest
 from django.dispatch import Signal
 
 import deferred_signals
-from deferred_signals import Delivery, backends, checks, conf, connecting, envelope, exceptions, options, signals
+from deferred_signals import Delivery, backends, checks, conf, django_signals, envelope, exceptions, options, signals
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -134,7 +134,7 @@ def test_every_signal_about_deliveries_is_documented():
 
 def test_every_signal_that_is_refused_is_named():
     text = (DOCS / "options.md").read_text()
-    assert all(f"`{name}`" in text for _, name, _ in connecting.REFUSED)
+    assert all(f"`{name}`" in text for _, name, _ in django_signals._REFUSED)
 
 
 def test_every_key_of_the_wire_is_documented():
