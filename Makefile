@@ -12,7 +12,7 @@ PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick test-postgresql lint format docs bench build clean
+.PHONY: help demo test test-quick test-postgresql test-signals lint format docs bench build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-quick: $(VENV)/.test ## everything but the integration tests
 
 test-postgresql: $(VENV)/.test ## test-quick on a private PostgreSQL instead of SQLite
 	$(BIN)/python -m tests.on_postgresql -n $(PROCESSES) $(PYTEST_ARGS)
+
+test-signals: $(VENV)/.test ## every signal of Django through real workers and servers
+	$(BIN)/python -m pytest -n $(PROCESSES) tests/integration/test_signals_*.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint $(VENV)/.test ## ruff, mypy (strict), the floors of the package
 	$(BIN)/ruff check
