@@ -73,7 +73,8 @@ class Arguments:
                     return encoder.encode(type(sender))
             except EncodeError:
                 pass
-            return self._refused("sender", error.under("sender"))
+            # Every receiver names it, few look at it.
+            return self._marker("sender", error.under("sender"))
 
     def _context(self, name: str, value: Any) -> Any:
         # Of its own: what the encoder of the arguments has counted is theirs.
@@ -88,7 +89,11 @@ class Arguments:
         error.receiver = self._name
         if name in self._named:
             raise error
+        return self._marker(name, error)
+
+    def _marker(self, name: str, error: EncodeError) -> Any:
+        error.receiver = self._name
         if name not in self._said:
             self._said.add(name)
-            logger.warning("%s The receiver does not name it, so it gets a NotCarried marker instead.", error)
+            logger.warning("%s The receiver gets a NotCarried marker instead.", error)
         return not_carried(error)

@@ -16,7 +16,7 @@ from .calling import call
 from .codec import Decoder, NotCarried
 from .delivery import Delivery, begin, instance_is
 from .envelope import Envelope, unseal
-from .exceptions import DecodeError, InstanceMissing, NewerWire, NotYetKnown, OpenError
+from .exceptions import DecodeError, InstanceMissing, NewerWire, NotYetKnown, OpenError, UnknownName
 from .outage import database_is_away
 from .outcome import Outcome
 from .registry import Registration
@@ -70,7 +70,7 @@ def _pipeline(delivery: Delivery, envelope: Envelope, stack: ExitStack) -> Outco
         announce(delivery_started, registration.function, delivery=delivery)
         arguments = {name: _argument(name, value, decode, registration) for name, value in envelope.kwargs.items()}
         arguments["signal"] = registry.signal_for(envelope.signal, registration)
-        arguments["sender"] = decode(envelope.sender)
+        arguments["sender"] = _sender(envelope.sender, decode)
     except NotYetKnown as error:
         return outcome.held_up(error, envelope, settings.release_window, str(error))
     except InstanceMissing as error:
@@ -103,6 +103,16 @@ def _argument(name: str, value: Any, decode: Callable[[Any], Any], registration:
         if name == "instance" or name in registration.named:
             raise
         return NotCarried(f"kwargs[{name!r}]", "a model instance", str(error))
+
+
+def _sender(value: Any, decode: Callable[[Any], Any]) -> Any:
+    try:
+        return decode(value)
+    except UnknownName as error:
+        # Of a class or function. A worker has no reason to have imported each view that sends a signal.
+        if not isinstance(value, dict) or value.keys().isdisjoint(("$class", "$function")):
+            raise
+        return NotCarried("sender", "a class or function", str(error))
 
 
 def _decoding() -> Callable[[Any], Any]:

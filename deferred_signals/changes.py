@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.dispatch import Signal
 
+from .codec.changed import Changes, FieldChanges
 from .options import Options
 from .references import label_of
 from .registry import holds
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from django.db.models import Field, Model
 
 Values = dict[str, Any]
-Changes = dict[str, tuple[Any, Any]]
 
 
 class Save:
@@ -112,40 +112,40 @@ def of_save(instance: Model, using: str, stand_in: Any) -> Changes:
         if id(stand_in) not in save.asked:
             save.asked.add(id(stand_in))
             old = save.row or {}
-            new = _became(instance, using, old) if save.new is None else save.new
-            return {name: (value, new[name]) for name, value in old.items() if value != new[name]}
+            if save.new is None:
+                save.new = _became(instance, using, old)
+            return {name: (value, save.new[name]) for name, value in old.items() if value != save.new[name]}
     return {}
 
 
-def _became(instance: Model, using: str, names: Collection[str]) -> Values:
-    new = {
-        field.attname: _new(field, instance.__dict__[field.attname])
-        for field in _stored(instance)
-        if field.attname in names
-    }
-    # An expression stays in the instance; what the database made of it is in the row.
-    unknown = [name for name in names if name not in new or hasattr(new[name], "resolve_expression")]
-    if unknown:
-        new.update(_read(instance, using, unknown) or dict.fromkeys(unknown))
-    return new
+def _became(instance: Model, using: str, old: Values) -> Values:
+    """The values after the save. Where the instance says another one, the row is asked for what became of it."""
+    fields = {field.attname: field for field in _stored(instance)}
+    new = {name: _new(fields[name], instance.__dict__[name]) if name in fields else _UNKNOWN for name in old}
+    unlike = [name for name, value in old.items() if new[name] != value]
+    row = _read(instance, using, unlike) if unlike else {}
+    # A row that a receiver has deleted since leaves what the instance says.
+    return {**old, **({name: new[name] for name in unlike if new[name] is not _UNKNOWN} if row is None else row)}
 
 
-def carried(changes: Changes, instance: Model, options: Options) -> Changes:
+_UNKNOWN = object()
+
+
+def carried(changes: Changes, instance: Model, options: Options) -> FieldChanges:
     """Those of the changes that travel: ``fields`` and ``exclude`` are for them as for a snapshot."""
-    if options.fields is None and not options.exclude:
-        return changes
     names = {field.attname: {field.name, field.attname} for field in instance._meta.concrete_fields}
-    return {
+    found = {
         name: change
         for name, change in changes.items()
         if (options.fields is None or names[name] & options.fields) and not names[name] & options.exclude
     }
+    return FieldChanges(instance, found)
 
 
 def _new(field: Field[Any, Any], value: Any) -> Any:
     """A value as the row will say it: the instance may hold ``"9.90"`` for a Decimal, or a file for its name."""
     if hasattr(value, "resolve_expression"):
-        return value
+        return _UNKNOWN
     if hasattr(value, "_committed"):
         return value.name or ""
     try:

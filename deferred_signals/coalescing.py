@@ -20,7 +20,7 @@ _APART = ("action", "reverse", "model", "raw")
 def subject_of(envelope: Envelope, named: dict[str, Any]) -> Hashable:
     """What a delivery is about, equal for those that become one; None where there is no instance with a key."""
     instance: Any = named.get("instance")
-    if not is_instance(instance) or instance.pk is None:
+    if not is_instance(instance) or instance.pk is None or not _can_be_a_key(instance.pk):
         return None
     apart = dump([envelope.sender, *(envelope.kwargs.get(name) for name in _APART)])
     return (
@@ -31,6 +31,14 @@ def subject_of(envelope: Envelope, named: dict[str, Any]) -> Hashable:
         instance.pk,
         write_alias(instance),
     )
+
+
+def _can_be_a_key(pk: Any) -> bool:
+    try:
+        hash(pk)
+    except TypeError:
+        return False
+    return True
 
 
 def coalesced(deliveries: Iterable[Delivery]) -> list[Delivery]:
@@ -75,7 +83,8 @@ def merged(earlier: Delivery, later: Delivery) -> Delivery | None:
         if name in kwargs and name in past:
             kwargs[name] = _united(past[name], kwargs[name])
     if later.options.changes:
-        kwargs["changes"] = _led_on(past["changes"], kwargs["changes"])
+        label, present = kwargs["changes"]["$changes"]
+        kwargs["changes"] = {"$changes": [label, _led_on(past["changes"]["$changes"][1], present)]}
     text = dump(data)
     if len(text.encode()) > conf.current().max_size:
         return None
@@ -101,9 +110,8 @@ def _items(encoded: Any) -> tuple[str, list[Any] | None]:
 
 
 def _led_on(past: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:
-    """Old values of the first, new values of the last: ``{name: {"$tuple": [old, new]}}``."""
-    both = {name: list(change["$tuple"]) for name, change in past.items()}
-    for name, change in present.items():
-        old, new = change["$tuple"]
+    """Old values of the first, new values of the last: ``{name: [old, new]}``."""
+    both = dict(past)
+    for name, (old, new) in present.items():
         both[name] = [both[name][0] if name in both else old, new]
-    return {name: {"$tuple": change} for name, change in both.items() if change[0] != change[1]}
+    return {name: change for name, change in both.items() if change[0] != change[1]}

@@ -16,9 +16,9 @@ from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext
 
 from deferred_signals import Signal, changes, connect, suppress
-from deferred_signals.exceptions import ConnectError
-from tests.receivers import first, on_instance, second
-from tests.shop.models import Article, Customer, GiftOrder
+from deferred_signals.exceptions import ConnectError, EncodeError
+from tests.receivers import first, on_changes, on_instance, second
+from tests.shop.models import Article, Code, Customer, GiftOrder, Order, Ticket
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -118,18 +118,76 @@ def test_a_value_that_its_field_does_not_understand_is_told_as_it_is(link, told,
     assert told() == [{"stock": (0, 7)}]
 
 
-def test_several_receivers_are_told_with_one_query_before_and_none_after(link, told):
+def test_several_receivers_are_told_with_one_query_before_and_one_for_what_became_of_it(link, told):
     link(post_save, first, Customer, changes=True)
     link(post_save, second, changes=True)
     ada = Customer.objects.create(name="Ada")
     told()
     ada.name = "Grace"
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         ada.save()
-    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "UPDATE"]
-    assert told() == [{"name": ("Ada", "Grace")}] * 2
+        ada.save()
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "UPDATE", "SELECT", "SELECT", "UPDATE"]
+    assert told() == [{"name": ("Ada", "Grace")}] * 2 + [{}] * 2
+
+
+def test_what_the_database_rounds_has_not_changed_at_the_next_save(link, told):
+    link(post_save, first, Order, changes=True)
+    order = Order.objects.create(customer=Customer.objects.create(name="Ada"), total=Decimal("9.90"))
+    order.total = Decimal("9.904")
+    order.save()
+    order.total = Decimal("9.914")
+    order.save()
+    assert told() == [{}, {}, {"total": (Decimal("9.90"), Decimal("9.91"))}]
+
+
+def test_values_are_told_as_the_database_gives_them(link, told):
+    article = Article.objects.create(title="Tea")
+    link(post_save, first, Article, changes=True)
+    article.tags = {1: (2, 3)}
+    article.save()
+    article.save()
+    assert told() == [{"tags": ({}, {"1": [2, 3]})}, {}]
+
+
+def test_values_that_only_their_field_can_say_travel_as_in_a_snapshot(link, told):
+    ticket = Ticket.objects.create(code=Code("T1"), seat=Code("1a"), scan=b"\x00")
+    link(post_save, first, Ticket, changes=True)
+    ticket.seat, ticket.scan = Code("2b"), memoryview(b"\x01")
+    ticket.save()
+    assert [{name: tuple(map(plain, pair)) for name, pair in one.items()} for one in told()] == [
+        {"seat": (Code("1a"), Code("2b")), "scan": (b"\x00", b"\x01")}
+    ]
+
+
+def plain(value: Any) -> Any:
+    """PostgreSQL's driver reads a memoryview."""
+    return bytes(value) if isinstance(value, memoryview) else value
+
+
+def test_a_value_that_nothing_can_say_is_named_with_its_path(link):
+    ticket = Ticket.objects.create(code=Code("T1"))
+    link(post_save, first, Ticket, changes=True)
+    ticket.sealed = Code("x")
+    with pytest.raises(EncodeError, match=r"^kwargs\['changes'\]\['sealed'\]"):
+        post_save_with_changes_named(link, ticket)
+
+
+def post_save_with_changes_named(link: Any, ticket: Ticket) -> None:
+    link(post_save, on_changes, Ticket, changes=True)
+    ticket.save()
+
+
+def test_a_row_that_a_receiver_has_deleted_leaves_what_the_instance_says(link, told):
+    def delete(instance: Any, **kwargs: Any) -> None:
+        Article._base_manager.filter(pk=instance.pk).delete()
+
+    article = Article.objects.create(title="Tea")
+    link(post_save, delete, Article, deferred=False)
+    link(post_save, first, Article, changes=True, instance="snapshot")
+    article.hidden, article.stock = True, F("stock") + 1
+    article.save()
+    assert told() == [{"hidden": (False, True)}]
 
 
 def test_models_that_nobody_asks_about_cost_no_query(link):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.db import connection, transaction
@@ -304,3 +304,12 @@ class TestInsideATestCase(TestCase):
                 self.ada.save()
         assert self.delivered() == [(True, "Ada"), (False, "Ada")]
         assert connection.in_atomic_block
+
+
+@real
+def test_a_key_that_cannot_be_hashed_is_merged_with_none(link, memory):
+    link(pre_save, first, Customer, coalesce=True)
+    with transaction.atomic():
+        for _ in range(2):
+            pre_save.send(Customer, instance=Customer(pk=cast(Any, [])), raw=False, using="default", update_fields=None)
+    assert len(run(memory)) == 2

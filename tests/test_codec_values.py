@@ -1148,12 +1148,20 @@ def test_the_bare_request_of_djangos_test_client_arrives() -> None:
     )
 
 
-def test_a_user_that_cannot_be_had_is_said_with_its_path() -> None:
+def test_a_user_who_cannot_be_asked_for_now_keeps_no_request_from_travelling() -> None:
+    """A deferred receiver of got_request_exception must not make the outage worse that it is told of."""
     request = RequestFactory().get("/")
     request.user = SimpleLazyObject(lambda: 1 / 0)  # type: ignore[assignment]
-    error = refused(request)
-    assert error.path == ".user"
-    assert isinstance(error.__cause__, ZeroDivisionError)
+    found = travel(request)
+    assert found.method == "GET"
+    with pytest.raises(NotCarriedError, match=r"^request\.user .* its evaluation raised ZeroDivisionError"):
+        str(found.user)
+
+
+def test_what_else_of_a_request_cannot_travel_is_told() -> None:
+    request = RequestFactory().get("/")
+    request.method = object()  # type: ignore[assignment]
+    assert refused(request).path == ".method"
 
 
 # --- register_codec --------------------------------------------------------------------------------------------------

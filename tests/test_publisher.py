@@ -20,6 +20,7 @@ from django.utils.functional import SimpleLazyObject
 
 from deferred_signals import Delivery, Signal, backends, suppress
 from deferred_signals.backends.memory import MemoryBackend
+from deferred_signals.envelope import seal
 from deferred_signals.exceptions import EncodeError, NotCarriedError, PublishError
 from deferred_signals.signals import delivery_published, delivery_unpublished
 from tests import receivers
@@ -504,12 +505,36 @@ class TestWhatCannotTravel:
         with pytest.raises(EncodeError, match="MAX_SIZE"):
             order_placed.send(sender="s" * 2000, item="")
 
-    def test_a_sender_that_cannot_travel_nor_its_class(self, memory):
+    def test_a_sender_that_cannot_travel_nor_its_class_is_a_marker(self, memory, calls, caplog):
+        """Every receiver names its sender, few look at it."""
+
         class Local: ...
 
         for sender in (Local(), Local, lambda: None):
-            with pytest.raises(EncodeError, match=r"^sender "):
-                order_placed.send(sender=sender, item=1)
+            order_placed.send(sender=sender, item=1)
+        memory.deliver()
+        assert [kwargs for _, _, kwargs in calls] == [{"item": 1, "signal": order_placed}] * 3
+        for _, sender, _ in calls:
+            with pytest.raises(NotCarriedError, match=r"^sender .* did not travel"):
+                _ = sender.name
+        assert caplog.text.count("gets a NotCarried marker") == 1
+
+    def test_a_sender_that_the_worker_has_not_imported_is_a_marker(self, memory, calls):
+        order_placed.send(sender=Customer, item=1)
+        [(delivery, _)] = memory.payloads
+        text = delivery.text.replace('{"$model":"shop.customer"}', '{"$class":"shop.views.SignUp"}')
+        memory.payloads = [(delivery, seal(text))]
+        [(_, outcome)] = memory.deliver()
+        assert outcome.state == "succeeded"
+        with pytest.raises(NotCarriedError, match="not in the imported modules"):
+            _ = calls[0][1].name
+
+    def test_a_sender_of_a_model_that_the_worker_does_not_have_waits_for_a_release(self, memory, calls):
+        order_placed.send(sender=Customer, item=1)
+        [(delivery, _)] = memory.payloads
+        memory.payloads = [(delivery, seal(delivery.text.replace('"shop.customer"', '"shop.next"')))]
+        [(_, outcome)] = memory.deliver()
+        assert (outcome.state, calls) == ("retry", [])
 
     def test_the_name_of_an_argument_that_no_text_can_have(self, memory):
         with pytest.raises(EncodeError, match="lone surrogate"):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core import serializers
+from django.core.files.base import ContentFile
 from django.db import connections, models
 from django.db.models import F
 from django.db.models.signals import post_delete, pre_save
@@ -453,3 +454,30 @@ def test_a_field_that_is_left_out_is_not_looked_at(order: Order) -> None:
     order.total = object()  # type: ignore[assignment]
     order.placed = F("nothing")
     assert snapshot(order, fields=frozenset({"customer"})).customer_id == order.customer_id
+
+
+class TestModelsWithConstructorsOfTheirOwn:
+    """What the model's own ``__init__`` and ``from_db`` make of a row is not what was sent."""
+
+    @pytest.fixture
+    def stubborn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = Article.__init__
+
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            made(self, *args, **kwargs)
+            self.stock, self.title = 0, self.title.upper()
+
+        monkeypatch.setattr(Article, "__init__", init)
+
+    @pytest.mark.usefixtures("stubborn")
+    def test_the_values_that_were_sent_arrive(self) -> None:
+        article = Article(title="Tea")
+        article.title, article.stock = "Tea", 5
+        found = Decoder().decode(Encoder(snapshot=True).encode(article))
+        assert (found.title, found.stock) == ("Tea", 5)
+
+
+def test_of_an_unsaved_instance_a_file_that_is_not_stored_yet_travels_by_its_name() -> None:
+    article = Article(title="Tea", picture=ContentFile(b"png", "tea.png"))
+    found = Decoder().decode(Encoder(snapshot=True).encode(article))
+    assert found.picture.name == "tea.png"

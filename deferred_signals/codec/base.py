@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 #: Loaded at the first value, with what they import: importing the package must not import Django's models.
 _BUILT_IN = (
-    "numbers", "mappings", "stand_ins", "fields", "querysets", "requests", "migrate", "django_tasks", "refusals"
+    "numbers", "mappings", "stand_ins", "fields", "querysets", "requests", "migrate", "django_tasks", "refusals",
+    "senders",
 )  # fmt: skip
 
 _exact: dict[type, Encode] = {}

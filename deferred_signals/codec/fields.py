@@ -1,4 +1,4 @@
-"""The codecs of model fields, and of the files that file fields hold."""
+"""The codecs of model fields, of the files that they hold, and of what a save has changed in them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from django.db.models.fields.files import FieldFile
 from ..exceptions import EncodeError, UnknownName
 from ..references import model_of, type_name
 from .base import Decoder, Encoder, add
+from .changed import Changes, FieldChanges
+from .field_values import field_json, field_value
 from .models import label_in
 
 
@@ -47,5 +49,34 @@ def _decode_file(decoder: Decoder, data: Any) -> FieldFile:
     return field.attr_class(instance, field, file)
 
 
+def _changes(encoder: Encoder, value: FieldChanges) -> Any:
+    instance = value.instance
+    by_name = {field.attname: field for field in instance._meta.concrete_fields}
+    encoder.down(value)
+    made = {}
+    for name, change in value.items():
+        try:
+            made[name] = [field_json(encoder, by_name[name], instance, one) for one in change]
+        except EncodeError as error:
+            error.under(f"[{name!r}]")
+            raise
+    encoder.depth -= 1
+    return {"$changes": [label_in(encoder, type(instance)), made]}
+
+
+def _decode_changes(decoder: Decoder, data: Any) -> Changes:
+    label, changes = data
+    model = model_of(label)
+    by_name = {field.attname: field for field in model._meta.concrete_fields}
+    if not set(changes) <= set(by_name):
+        raise UnknownName(f"Changes of {model._meta.label} have fields that the model here does not have.")
+    made = {}
+    for name, (old, new) in changes.items():
+        field = by_name[name]
+        made[name] = (field_value(field, decoder.decode(old)), field_value(field, decoder.decode(new)))
+    return made
+
+
 add(models.Field, _field, tag="$modelfield", decode=_decode_field, subclasses=True)
 add(FieldFile, _file, tag="$fieldfile", decode=_decode_file, subclasses=True)
+add(FieldChanges, _changes, tag="$changes", decode=_decode_changes)

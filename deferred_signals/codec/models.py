@@ -15,7 +15,8 @@ from django.db.models.base import ModelBase
 from ..exceptions import EncodeError
 from ..references import Reference, label_of, model_of, write_alias
 from .base import Decoder, Encoder, TwoStates, add, type_name
-from .snapshots import decode_same, decode_snapshot, field_json, snapshot
+from .field_values import field_json
+from .snapshots import decode_same, decode_snapshot, snapshot
 
 
 def label_in(encoder: Encoder, model: type[models.Model]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import EncodeError
 from .base import Decoder, Encoder, add, told, type_name
 from .named import found, importable
+from .stand_ins import NotCarried
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -66,7 +67,7 @@ class RequestSnapshot:
 
 
 def snapshot(request: HttpRequest) -> RequestSnapshot:
-    """The part of a request that travels; ``user`` only where a middleware has set one. Raises EncodeError."""
+    """The part of a request that travels; ``user`` only where a middleware has set one."""
     meta = request.META
     return RequestSnapshot(
         method=_text(request.method),
@@ -76,8 +77,22 @@ def snapshot(request: HttpRequest) -> RequestSnapshot:
         host=_text(_host(request)),
         remote_addr=_text(meta.get("REMOTE_ADDR")),
         headers={name: _text(meta[key]) for name, key in _META.items() if meta.get(key) is not None},
-        user=told(request, lambda it: getattr(it, "user", None), "its user cannot be had: that raised {}."),
+        user=_user(request),
     )
+
+
+def _user(request: HttpRequest) -> Any:
+    try:
+        return told(request, lambda it: getattr(it, "user", None), "its user cannot be had: that raised {}.")
+    except EncodeError as error:
+        return _not_known(error.under(".user"))
+
+
+def _not_known(error: EncodeError) -> NotCarried:
+    """The marker for a user: it may take a session and a database to say who it is, and the send may be about these
+    being away.
+    """
+    return NotCarried(f"request{error.path}", error.type_name, error.reason)
 
 
 def environ_snapshot(environ: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +120,15 @@ def _text(value: Any) -> Any:
 
 
 def _request(encoder: Encoder, value: HttpRequest) -> Any:
-    return encoder.encode(snapshot(value))
+    made = snapshot(value)
+    position = encoder.position()
+    try:
+        return encoder.encode(made)
+    except EncodeError as error:
+        if not error.path.startswith(".user"):
+            raise
+        encoder.back_to(position)
+        return encoder.encode(replace(made, user=_not_known(error)))
 
 
 def _rest_framework_request(encoder: Encoder, value: Any) -> Any:

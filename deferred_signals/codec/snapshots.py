@@ -6,34 +6,20 @@ one object: its snapshot is written as ``{"$same": [number, …]}``, and ``{"$sa
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
-from types import NoneType
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.core.files import File
 from django.db import models
-from django.db.models.expressions import DatabaseDefault
 
-from ..exceptions import EncodeError, TooLarge, UnknownName
+from ..exceptions import EncodeError, UnknownName
 from ..references import known_alias, model_of
-from .base import Decoder, Encoder, add
+from .base import Decoder, Encoder
+from .field_values import UNKNOWN, field_json, field_value
 from .saving import mark
-from .scalars import text_codec
 
 if TYPE_CHECKING:
     Field = models.Field[Any, Any]
-
-
-class FieldText(str):
-    """A value in the text form of its model field, which only the field can read."""
-
-    __slots__ = ()
-
-
-class FieldDefault:
-    """Stands for what the database will fill in when an unsaved instance is saved: the field's ``db_default``."""
 
 
 def snapshot(encoder: Encoder, value: models.Model, label: str) -> Any:
@@ -102,65 +88,6 @@ def _is_of_key(field: Field) -> bool:
     )
 
 
-#: What the database will make of a value is not known here: the field is deferred, and read when it is used.
-UNKNOWN = object()
-
-#: Not files, expressions or values that only their field can say.
-_PLAIN = frozenset({NoneType, bool, int, float, str})
-
-
-def field_json(encoder: Encoder, field: Field, instance: models.Model, value: Any) -> Any:
-    """The JSON of one field's value: by the codec if it knows the type, else in a text form that the field reads."""
-    if type(value) in _PLAIN:
-        return encoder.encode(value)
-    if isinstance(value, File):
-        # Of a file field. A file that is not in the storage yet gets its name there.
-        return encoder.encode(value.name) if getattr(value, "_committed", False) else UNKNOWN
-    if isinstance(value, DatabaseDefault) and instance._state.adding:
-        return {"$default": None}
-    if hasattr(value, "resolve_expression"):
-        # An F() or a function.
-        return UNKNOWN
-    position = encoder.position()
-    try:
-        return encoder.encode(value)
-    except TooLarge:
-        raise
-    except EncodeError:
-        encoder.back_to(position)
-        text = _text(field, instance, value)
-        if text is None:
-            raise
-        return encoder.encode(FieldText(text))
-
-
-def _text(field: Field, instance: models.Model, value: Any) -> str | None:
-    """A text of which the field makes an equal value again; None if it has none."""
-    try:
-        for text in _texts(field, instance, value):
-            if isinstance(text, str):
-                read = _from_text(field, text)
-                if type(read) is type(value) and bool(read == value):
-                    return text
-    except Exception:  # noqa: BLE001, S110 - a field that cannot do this cannot travel
-        pass
-    return None
-
-
-def _texts(field: Field, instance: models.Model, value: Any) -> Iterator[Any]:
-    """The texts that Django's fields have for a value: one for fixtures, one for the database."""
-    if isinstance(field, models.JSONField):
-        yield json.dumps(value, cls=field.encoder)
-        return
-    with suppress(Exception):  # many fields leave it out
-        yield field.value_to_string(instance)
-    yield field.get_prep_value(value)
-
-
-def _from_text(field: Field, text: str) -> Any:
-    return json.loads(text, cls=field.decoder) if isinstance(field, models.JSONField) else field.to_python(text)
-
-
 def decode_snapshot(decoder: Decoder, data: Any) -> models.Model:
     """The instance of a snapshot."""
     label, alias, adding, fields = data
@@ -169,20 +96,16 @@ def decode_snapshot(decoder: Decoder, data: Any) -> models.Model:
     if type(adding) is not bool or type(fields) is not dict or not set(fields) <= set(by_name):
         raise UnknownName(f"A snapshot of {model._meta.label} has fields that the model here does not have.")
     values = {name: decoder.decode(made) for name, made in fields.items()}
-    for name, value in values.items():
-        if type(value) is FieldText:
-            values[name] = _from_text(by_name[name], str.__str__(value))
-        elif type(value) is FieldDefault:
-            values[name] = by_name[name].get_default()
+    values = {name: field_value(by_name[name], value) for name, value in values.items()}
     ordered = [name for name in by_name if name in values]
     made = model.from_db(None if alias is None else known_alias(alias), ordered, [values[name] for name in ordered])
+    # The model's own __init__ and from_db may have made something else of them.
+    held = vars(made)
+    for name, value in values.items():
+        # A file holds its name.
+        if getattr(held[name], "name", None) != value if isinstance(held[name], File) else held[name] is not value:
+            held[name] = value
     made._state.adding = adding
     if not adding:
         mark(made)
     return made
-
-
-text_codec(FieldText, "$field", str.__str__, FieldText)
-add(
-    FieldDefault, lambda encoder, value: {"$default": None}, tag="$default", decode=lambda decoder, data: FieldDefault()
-)

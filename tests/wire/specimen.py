@@ -78,6 +78,7 @@ def arguments() -> dict[str, Any]:
     from django.utils.safestring import mark_safe
 
     from deferred_signals.codec import NotCarried
+    from deferred_signals.codec.changed import FieldChanges
     from tests.shop.models import Article, Code, Customer, Line, Parcel, Ticket
 
     from . import shapes
@@ -138,6 +139,7 @@ def arguments() -> dict[str, Any]:
             OutputWrapper(sys.stdout),
             Article._meta.get_field("buyers"),
             Article(title="b", picture="b.png").picture,
+            FieldChanges(Ticket(), {"seat": (None, Code("2b"))}),
         ],
         "twice": [twice, twice, Parcel()],
         "stand_ins": [ValueError("boom"), NotCarried("kwargs['x']", "socket.socket", "send its address.")],
