@@ -55,18 +55,21 @@ class Arguments:
             if not name.isascii():
                 encoder.encode(name)
             reduce = self._reductions.get(name)
+            kept = len(encoder.snapshots)
+            encoder.asked = name in self._named
             try:
                 kwargs[name] = encoder.encode(value) if reduce is None else reduce(encoder, value)
             except EncodeError as error:
-                encoder.restart()
+                encoder.restart(kept)
                 kwargs[name] = self._refused(name, error.under(f"kwargs[{name!r}]"))
         return kwargs
 
     def _sender(self, encoder: Encoder, sender: Any) -> Any:
+        kept = len(encoder.snapshots)
         try:
             return encoder.encode(sender)
         except EncodeError as error:
-            encoder.restart()
+            encoder.restart(kept)
             try:
                 # A view, a service: what its receivers want to know is whose it is.
                 if not isinstance(sender, type):

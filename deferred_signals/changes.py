@@ -14,6 +14,7 @@ from .codec.changed import Changes, FieldChanges
 from .options import Options
 from .references import label_of
 from .registry import holds
+from .suppression import suppressed
 
 if TYPE_CHECKING:
     from django.db.models import Field, Model
@@ -67,9 +68,11 @@ def _is_wanted(sender: type[Model]) -> bool:
     return False
 
 
-def _before(sender: type[Model], instance: Model, using: str, update_fields: Any = None, **kwargs: Any) -> None:
+def _before(
+    sender: type[Model], instance: Model, raw: bool, using: str, update_fields: Any = None, **kwargs: Any
+) -> None:
     """An inline receiver of pre_save."""
-    if not _is_wanted(sender):
+    if raw or suppressed() or not _is_wanted(sender):
         return
     names = {
         field.attname
@@ -83,10 +86,15 @@ def _before(sender: type[Model], instance: Model, using: str, update_fields: Any
     # If a receiver of the last save makes this one, the row is now what the last one made of it.
     last = saves.stack[-1] if saves.stack else None
     asked = names if last is None or last.row is None or last.new is not None else names | last.row.keys()
-    row = _read(instance, using, asked) if asked and instance.pk is not None else None
+    row = _read(instance, using, asked) if asked and not _is_new(instance) else None
     if row is not None and asked is not names:
         last.new = {name: row[name] for name in last.row}  # type: ignore[union-attr]  # there is one
     saves.stack.append(Save(None if row is None else {name: row[name] for name in names}))
+
+
+def _is_new(instance: Model) -> bool:
+    """Whether the save will insert a row, as far as can be known: of a key by default, Django itself thinks so."""
+    return instance.pk is None or (instance._state.adding and instance._meta.pk.has_default())
 
 
 def _stored(instance: Model) -> list[Field[Any, Any]]:

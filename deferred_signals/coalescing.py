@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import conf
 from .delivery import Delivery
 from .envelope import Envelope, dump
+from .localisation import NAMES
 from .references import is_instance, write_alias
 
-#: Arguments that keep sends apart: to have added is not to have removed, a fixture is not a save.
-_APART = ("action", "reverse", "model", "raw")
+
+class Subject(NamedTuple):
+    """What a delivery is about; of those about one thing, neighbours of one kind become one."""
+
+    about: Hashable
+    kind: str
 
 
-def subject_of(envelope: Envelope, named: dict[str, Any]) -> Hashable:
-    """What a delivery is about, equal for those that become one; None where there is no instance with a key."""
+def subject_of(envelope: Envelope, named: dict[str, Any], connection: object) -> Subject | None:
+    """The subject of a delivery over one connection of a receiver; None where there is no instance with a key.
+
+    What was added and what was removed, a save and a fixture are different kinds: to unite two that have another one
+    between them would tell another story. What the users' carriers captured keeps sends apart, a tenant from the next.
+    """
     instance: Any = named.get("instance")
     if not is_instance(instance) or instance.pk is None or not _can_be_a_key(instance.pk):
         return None
-    apart = dump([envelope.sender, *(envelope.kwargs.get(name) for name in _APART)])
-    return (
-        envelope.receiver,
-        envelope.signal,
-        apart,
-        instance._meta.concrete_model,
-        instance.pk,
-        write_alias(instance),
+    phase, _, action = str(named.get("action", "")).partition("_")
+    carried = {name: value for name, value in envelope.context.items() if name not in NAMES}
+    kwargs = envelope.kwargs
+    return Subject(
+        (
+            id(connection),
+            phase,
+            dump([envelope.signal, envelope.sender, carried]),
+            instance._meta.concrete_model,
+            instance.pk,
+            write_alias(instance),
+        ),
+        dump([action, kwargs.get("reverse"), kwargs.get("model"), kwargs.get("raw")]),
     )
 
 
@@ -42,35 +55,29 @@ def _can_be_a_key(pk: Any) -> bool:
 
 
 def coalesced(deliveries: Iterable[Delivery]) -> list[Delivery]:
-    """The deliveries of one commit, in send order, with those about one subject in the place of its last."""
-    made: dict[Any, Delivery] = {}
+    """The deliveries of one commit, in send order; those that became one stand in the place of the last of them."""
+    made: dict[int, Delivery] = {}
+    last: dict[Hashable, int] = {}
     for number, delivery in enumerate(deliveries):
-        if delivery.subject is None:
-            made[number] = delivery
-            continue
-        earlier = made.pop(delivery.subject, None)
-        one = delivery if earlier is None else merged(earlier, delivery)
-        if one is None:
-            # Both of them, for together they are too large.
-            made[number] = earlier  # type: ignore[assignment]  # there is an earlier one
-            one = renamed(delivery, str(uuid.uuid4()))
-        made[delivery.subject] = one
+        one = delivery
+        if delivery.subject is not None:
+            earlier = last.get(delivery.subject.about)
+            if earlier is not None and (both := merged(made[earlier], delivery)) is not None:
+                del made[earlier]
+                one = both
+            last[delivery.subject.about] = number
+        made[number] = one
     return list(made.values())
 
 
-def renamed(delivery: Delivery, id: str) -> Delivery:  # noqa: A002 - its name on the Delivery
-    """The delivery under another id."""
-    return (
-        delivery if delivery.id == id else replace(delivery, id=id, text=dump({**json.loads(delivery.text), "id": id}))
-    )
-
-
 def merged(earlier: Delivery, later: Delivery) -> Delivery | None:
-    """One delivery for two: as the later one, under the id of the earlier. None if it would be too large.
+    """One delivery for two: as the later one, under the id of the earlier. None for two kinds, or if it is too large.
 
     ``created`` is or-ed. ``update_fields`` and ``pk_set`` are united, where None (all fields, no keys) stays None.
     ``changes`` leads from the old values of the earlier to the new ones of the later.
     """
+    if earlier.subject != later.subject:
+        return None
     data, before = json.loads(later.text), json.loads(earlier.text)
     data["id"] = before["id"]
     for count in ("depth", "repeats"):
@@ -82,7 +89,7 @@ def merged(earlier: Delivery, later: Delivery) -> Delivery | None:
     for name in ("update_fields", "pk_set"):
         if name in kwargs and name in past:
             kwargs[name] = _united(past[name], kwargs[name])
-    if later.options.changes:
+    if later.options.changes and "$changes" in kwargs["changes"] and "$changes" in past["changes"]:
         label, present = kwargs["changes"]["$changes"]
         kwargs["changes"] = {"$changes": [label, _led_on(past["changes"]["$changes"][1], present)]}
     text = dump(data)

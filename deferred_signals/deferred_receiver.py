@@ -80,6 +80,7 @@ class DeferredReceiver:
             lacking = ", ".join(sorted(self.registration.required - named.keys()))
             raise TypeError(
                 f"The receiver {self.registration.name} needs arguments that the send does not have: {lacking}"
+                + (" (the option changes=True would add it)" if lacking == "changes" else "")
             )
         if self.options.changes:
             named["changes"] = changes.carried(named["changes"], named["instance"], self.options)
@@ -116,7 +117,7 @@ class DeferredReceiver:
                 "could tell it: make it a module attribute, or Signal(name=...)."
             )
         encoded = self._arguments.encode(sender, named)
-        depth, repeats = cause(self.registration.name, named.get("instance"))
+        depth, repeats = cause(self.registration.name, name, named.get("instance"))
         envelope = Envelope(
             id=str(uuid.uuid4()),
             created=round(time.time(), 3),
@@ -128,7 +129,7 @@ class DeferredReceiver:
             depth=depth,
             repeats=repeats,
         )
-        subject = coalescing.subject_of(envelope, named) if self.options.coalesce else None
+        subject = coalescing.subject_of(envelope, named, self) if self.options.coalesce else None
         return Delivery.of(envelope, self._text(envelope), self.options, subject)
 
     def _text(self, envelope: Envelope) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,12 +36,10 @@ class Delivery:
     #: The options of the connection, in the sender's process only.
     options: Options = field(default_factory=Options, repr=False)
     #: What it is about, for ``coalesce``; in the sender's process only.
-    subject: Hashable = field(default=None, repr=False)
+    subject: Any = field(default=None, repr=False)
 
     @classmethod
-    def of(
-        cls, envelope: Envelope, text: str = "", options: Options | None = None, subject: Hashable = None
-    ) -> Delivery:
+    def of(cls, envelope: Envelope, text: str = "", options: Options | None = None, subject: Any = None) -> Delivery:
         """The delivery that an envelope carries."""
         created = datetime.fromtimestamp(envelope.created, UTC)
         return cls(
@@ -82,13 +79,22 @@ def current_delivery() -> Delivery | None:
     return _current.get()
 
 
-def cause(receiver: str, instance: Any) -> tuple[int, int]:
+def cause(receiver: str, signal: str | None, instance: Any) -> tuple[int, int]:
     """The ``depth`` and ``repeats`` of a delivery that is made here, by what is being run while it is."""
     running = _current.get()
     if running is None:
         return 0, 0
-    again = running.receiver == receiver and is_same_instance(_about.get(), instance)
+    again = (
+        running.receiver == receiver
+        and _event(running.signal) == _event(signal)
+        and is_same_instance(_about.get(), instance)
+    )
     return running.depth + 1, running.repeats + 1 if again else 0
+
+
+def _event(signal: str | None) -> str:
+    """What a signal is about, before and after: a save, a deletion."""
+    return (signal or "").replace(".pre_", ".").replace(".post_", ".")
 
 
 def begin(delivery: Delivery) -> None:

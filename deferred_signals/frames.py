@@ -8,15 +8,18 @@ from it one by one. The first hook that runs hands over the frames of all that a
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Hashable
 from operator import itemgetter
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .coalescing import coalesced, merged, renamed
+from .coalescing import coalesced, merged
 from .delivery import Delivery
 from .handover import hand_over
+
+logger = logging.getLogger("deferred_signals")
 
 _order = itertools.count()
 
@@ -31,18 +34,22 @@ class Frame:
         self.hooks = hooks
         #: By the number of the send.
         self.deliveries: dict[int, Delivery] = {}
-        #: What can be coalesced: by its subject, the number of the send.
+        #: What can be coalesced: by what it is about, the number of the last send.
         self.subjects: dict[Hashable, int] = {}
 
-    def add(self, delivery: Delivery) -> Delivery:
-        """Add a delivery, or what it and the one that is there about its subject make together; return which."""
+    def add(self, delivery: Delivery, *, is_next: bool) -> Delivery:
+        """Add a delivery, or what it and the last one about its subject make together; return which.
+
+        ``is_next``: nothing about the subject has been added to another frame since.
+        """
         number = next(_order)
         if delivery.subject is not None:
-            earlier = self.subjects.get(delivery.subject)
+            about = delivery.subject.about
+            earlier = self.subjects.get(about) if is_next else None
             if earlier is not None and (one := merged(self.deliveries[earlier], delivery)) is not None:
                 delivery = one
                 del self.deliveries[earlier]
-            self.subjects[delivery.subject] = number
+            self.subjects[about] = number
         self.deliveries[number] = delivery
         return delivery
 
@@ -63,10 +70,16 @@ class Frame:
         # made when a savepoint was rolled back: then this frame is all that is known to be committed.
         if self not in others:
             frames += others
-        to_coalesce = any(frame.subjects for frame in frames[1:])
+        to_coalesce = any(frame.subjects for frame in frames)
         waiting = sorted((entry for frame in frames for entry in frame.take()), key=itemgetter(0))
         deliveries = [delivery for _, delivery in waiting]
-        hand_over(coalesced(deliveries) if to_coalesce else deliveries)
+        if to_coalesce:
+            try:
+                deliveries = coalesced(deliveries)
+            except Exception:
+                # After the commit nothing may be lost and nothing may reach the caller.
+                logger.exception("Deliveries could not be coalesced, so each of them leaves by itself")
+        hand_over(deliveries)
 
 
 def frames_in(hooks: list[Any]) -> list[Frame]:
@@ -81,8 +94,8 @@ class Buffer:
     def __init__(self) -> None:
         self.hooks: list[Any] | None = None
         self.frames: dict[Any, Frame] = {}
-        #: By subject, the last frame that got a delivery about it.
-        self.about: dict[Hashable, Frame] = {}
+        #: By what it is about, the frame that the last delivery went to.
+        self.last: dict[Hashable, Frame] = {}
 
     def hold(self, delivery: Delivery, connection: BaseDatabaseWrapper) -> Delivery:
         """Keep a delivery until the transaction that is open on the connection commits; return what is kept.
@@ -90,43 +103,41 @@ class Buffer:
         Uses three attributes of the connection that Django does not document (test_publisher fails when they move),
         because nothing public tells savepoints and transactions apart.
         """
+        self._refresh(connection)
         place = tuple(sid for sid in connection.savepoint_ids if sid is not None)
+        about = None if delivery.subject is None else delivery.subject.about
         if connection.atomic_blocks and getattr(connection.atomic_blocks[0], "_from_testcase", False):
             # The transaction of a TestCase never commits. Each delivery gets a hook, for captureOnCommitCallbacks shows
             # a test those that were registered inside its block.
             frame = Frame(place, None)
             connection.on_commit(frame.on_commit)
-            earlier = self.about.get(delivery.subject)
+            earlier = self.last.get(about)
             # Only from a frame that cannot stay if this one is rolled back.
             if earlier is not None and earlier.place[: len(place)] == place:
-                for _, moved in earlier.take() if earlier in frames_in(connection.run_on_commit) else []:
-                    frame.add(moved)
+                for _, moved in earlier.take():
+                    frame.add(moved, is_next=False)
+                self.last[about] = frame
         else:
-            frame = self._frame_at(place, connection)
-        if delivery.subject is not None:
-            # What may become one at the commit has one id from the start, the one that the first send returned.
-            waiting = self._waiting(delivery.subject)
-            if waiting is not None and self.about[delivery.subject] is not frame:
-                delivery = renamed(delivery, waiting.id)
-            self.about[delivery.subject] = frame
-        return frame.add(delivery)
+            found = self.frames.get(place)
+            if found is None:
+                found = self.frames[place] = Frame(place, self.hooks)
+                connection.on_commit(found.on_commit)
+            frame = found
+        kept = frame.add(delivery, is_next=self.last.get(about) is frame)
+        if about is not None:
+            self.last[about] = frame
+        return kept
 
-    def _waiting(self, subject: Hashable) -> Delivery | None:
-        """The delivery about a subject that came last in this transaction."""
-        frame = self.about.get(subject)
-        number = None if frame is None else frame.subjects.get(subject)
-        return None if frame is None or number is None else frame.deliveries[number]
-
-    def _frame_at(self, place: tuple[str, ...], connection: BaseDatabaseWrapper) -> Frame:
-        if self.hooks is not connection.run_on_commit:
-            # Another transaction, or the list that Django made when a savepoint was rolled back.
-            self.hooks = connection.run_on_commit
-            self.frames = {frame.place: frame for frame in frames_in(self.hooks)}
-            for frame in self.frames.values():
-                frame.hooks = self.hooks
-            self.about = {subject: frame for frame in self.frames.values() for subject in frame.subjects}
-        found = self.frames.get(place)
-        if found is None:
-            found = self.frames[place] = Frame(place, self.hooks)
-            connection.on_commit(found.on_commit)
-        return found
+    def _refresh(self, connection: BaseDatabaseWrapper) -> None:
+        """Forget what is gone: this is another transaction, or the list that Django made at a savepoint's rollback."""
+        if self.hooks is connection.run_on_commit:
+            return
+        self.hooks = connection.run_on_commit
+        there = frames_in(self.hooks)
+        self.frames = {frame.place: frame for frame in there if frame.hooks is not None}
+        for frame in self.frames.values():
+            frame.hooks = self.hooks
+        numbers = sorted(
+            ((number, about, frame) for frame in there for about, number in frame.subjects.items()), key=itemgetter(0)
+        )
+        self.last = {about: frame for _, about, frame in numbers}

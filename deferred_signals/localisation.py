@@ -10,6 +10,7 @@ from datetime import UTC, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from asgiref.local import Local
 from django.core.signals import setting_changed
 from django.utils import timezone as django_timezone
 from django.utils import translation
@@ -45,6 +46,22 @@ def restored_zone(text: str | None) -> Iterator[None]:
         yield
 
 
+#: The parts of the context that are captured here.
+NAMES = ("language", "timezone")
+
+
+def _keeps_its_variable() -> bool:
+    scratch, local = Context(), Local()
+
+    def set_twice() -> None:
+        local.value = 1
+        del local.value
+        local.value = 2
+
+    scratch.run(set_twice)
+    return len(scratch) == 1
+
+
 class _Watch:
     """The context variables in which Django keeps language and time zone, and what they held in each thread."""
 
@@ -55,7 +72,8 @@ class _Watch:
         # function that it finds, even one of a test's USE_I18N=False.
         scratch.run(trans_real.deactivate_all)
         scratch.run(django_timezone.activate, UTC)
-        self.variables: tuple[ContextVar[Any], ...] = tuple(scratch)
+        #: Empty with an asgiref of before 3.9: it forgets a variable when its value is deleted, and makes another one.
+        self.variables: tuple[ContextVar[Any], ...] = tuple(scratch) if _keeps_its_variable() else ()
         self.seen = threading.local()
 
 
@@ -82,7 +100,7 @@ def capture() -> dict[str, Any]:
     if watch is None:
         watch = _watch = _Watch()
     last = getattr(watch.seen, "last", None)
-    if last is not None:
+    if last is not None and watch.variables:
         for variable, value in last[0]:
             if variable.get(None) is not value:
                 break

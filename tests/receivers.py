@@ -36,6 +36,10 @@ def on_item(sender: Any, item: Any, **kwargs: Any) -> None:
     calls.append(("on_item", sender, {"item": item, **kwargs}))
 
 
+def on_request(sender: Any, request: Any, **kwargs: Any) -> None:
+    calls.append(("on_request", sender, {"request": request, **kwargs}))
+
+
 def on_changes(sender: Any, changes: Any, **kwargs: Any) -> None:
     calls.append(("on_changes", sender, {"changes": changes, **kwargs}))
 

@@ -207,6 +207,17 @@ def test_a_historical_model_of_a_migration_costs_no_query(link):
     assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
 
 
+def test_saves_that_are_suppressed_raw_or_of_new_keys_cost_no_query(link):
+    link(post_save, first, changes=True)
+    ada = Customer.objects.create(name="Ada")
+    with CaptureQueriesContext(connection) as queries:
+        with suppress():
+            ada.save()
+        ada.save_base(raw=True)
+        Order.objects.create(customer=ada)
+    assert [query["sql"].split()[0] for query in queries] == ["UPDATE", "UPDATE", "INSERT"]
+
+
 def test_after_a_disconnect_saves_cost_no_query(link):
     link(post_save, first, Customer, changes=True)
     ada = Customer.objects.create(name="Ada")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -9,14 +10,15 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 from django.test import TestCase
+from django.utils import translation
 
-from deferred_signals import Signal, backends, connect
+from deferred_signals import NotCarried, Signal, backends, connect, context, register_carrier
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.exceptions import ConnectError
 from deferred_signals.signals import delivery_published
 from tests import receivers
 from tests.receivers import first, on_instance, second
-from tests.shop.models import Article, Customer
+from tests.shop.models import Article, Code, Customer, Ticket
 
 restocked: Any = Signal()
 inspected: Any = Signal()
@@ -183,19 +185,70 @@ class TestSavepoints:
     def test_what_stays_of_several_savepoints_becomes_one_under_the_first_id(self, link, memory):
         ada = Customer.objects.create(name="Ada")
         link(post_save, on_instance, Customer, coalesce=True)
-        ids = set()
+        delivery: Any
         with transaction.atomic():
+            with transaction.atomic():
+                [(_, delivery)] = post_save.send(
+                    Customer, instance=ada, created=False, update_fields=frozenset(), raw=False, using="default"
+                )
             for field in ("name", "email"):
                 with transaction.atomic():
                     ada.save(update_fields=[field])
-            delivery: Any
-            [(_, delivery)] = post_save.send(
-                Customer, instance=ada, created=False, update_fields=frozenset(), raw=False, using="default"
-            )
-            ids.add(delivery.id)
-        ids.update(delivery.id for delivery, _ in memory.payloads)
+            ada.save(update_fields=["name"])
+        assert [one.id for one, _ in memory.payloads] == [delivery.id]
         assert [kwargs["update_fields"] for kwargs in run(memory)] == [frozenset({"name", "email"})]
-        assert len(ids) == 1
+
+    def test_changes_lead_on_in_the_order_of_the_sends(self, link, memory):
+        ada = Customer.objects.create(name="a")
+        link(post_save, on_instance, Customer, coalesce=True, changes=True)
+
+        def rename(name: str) -> None:
+            ada.name = name
+            ada.save()
+
+        with transaction.atomic():
+            rename("b")
+            with transaction.atomic():
+                rename("c")
+            rename("d")
+        with transaction.atomic():
+            rename("e")
+            with pytest.raises(ValueError, match="no"), transaction.atomic():
+                rename("lost")
+                raise ValueError("no")
+            rename("f")
+        assert [kwargs["changes"] for kwargs in run(memory)] == [{"name": ("a", "d")}, {"name": ("d", "f")}]
+
+    def test_no_two_deliveries_have_one_id(self, link, memory):
+        """After the last send an empty savepoint is rolled back: then the hooks know nothing of each other."""
+        ada = Customer.objects.create(name="Ada")
+        link(post_save, on_instance, Customer, coalesce=True)
+        with transaction.atomic():
+            ada.save()
+            with transaction.atomic():
+                ada.save()
+            with pytest.raises(ValueError, match="no"), transaction.atomic():
+                raise ValueError("no")
+        ids = [delivery.id for delivery, _ in memory.payloads]
+        assert len(ids) == len(set(ids)) == 2
+
+    def test_what_cannot_be_coalesced_leaves_by_itself(self, link, memory, monkeypatch, caplog):
+        """After the commit nothing may be lost, whatever a bug of ours does."""
+        ada = Customer.objects.create(name="Ada")
+        link(post_save, on_instance, Customer, coalesce=True)
+
+        def broken(deliveries: Any) -> Any:
+            raise LookupError
+
+        monkeypatch.setattr("deferred_signals.frames.coalesced", broken)
+        ran: list[int] = []
+        with transaction.atomic():
+            ada.save()
+            with transaction.atomic():
+                ada.save()
+            transaction.on_commit(lambda: ran.append(1))
+        assert (len(run(memory)), ran) == (2, [1])
+        assert "could not be coalesced" in caplog.text
 
     def test_after_a_rollback_the_rest_still_becomes_one(self, link, memory):
         ada = Customer.objects.create(name="Ada")
@@ -229,7 +282,8 @@ class TestOtherSignals:
             article.buyers.add(grace)
             article.buyers.remove(ada)
             article.buyers.clear()
-        assert [(kwargs["action"], kwargs["pk_set"]) for kwargs in run(memory)] == [
+        told = [(kwargs["action"], kwargs["pk_set"]) for kwargs in run(memory)]
+        assert told == [
             ("pre_add", {ada.pk, grace.pk}),
             ("post_add", {ada.pk, grace.pk}),
             ("pre_remove", {ada.pk}),
@@ -237,6 +291,56 @@ class TestOtherSignals:
             ("pre_clear", None),
             ("post_clear", None),
         ]
+
+    def test_to_add_remove_and_add_again_tells_the_same_story(self, link, memory):
+        article = Article.objects.create(title="Tea")
+        ada, grace = Customer.objects.create(name="Ada"), Customer.objects.create(name="Grace")
+        link(m2m_changed, first, Article.buyers.through, coalesce=True)
+        with transaction.atomic():
+            article.buyers.add(ada)
+            article.buyers.remove(ada)
+            article.buyers.add(grace)
+        told = [(kwargs["action"], kwargs["pk_set"]) for kwargs in run(memory)]
+        assert [one for one in told if one[0].startswith("post")] == [
+            ("post_add", {ada.pk}),
+            ("post_remove", {ada.pk}),
+            ("post_add", {grace.pk}),
+        ]
+
+    def test_each_connection_of_a_receiver_gets_its_own(self, link, memory):
+        link(post_save, on_instance, Customer, coalesce=True, queue="a")
+        link(post_save, on_instance, coalesce=True, queue="b")
+        with transaction.atomic():
+            ada = Customer.objects.create(name="Ada")
+            ada.save()
+        assert sorted(str(delivery.options.queue) for delivery, _ in memory.payloads) == ["a", "b"]
+
+    def test_what_carriers_captured_keeps_sends_apart(self, link, memory, calls):
+        ada = Customer.objects.create(name="Ada")
+        tenant = ["acme"]
+        register_carrier("tenant", capture=lambda: tenant[0], restore=nullcontext)
+        link(post_save, on_instance, Customer, coalesce=True)
+        try:
+            with transaction.atomic():
+                ada.save()
+                tenant[0] = "globex"
+                ada.save()
+                with translation.override("de"):
+                    ada.save()
+            contexts = [json.loads(delivery.text)["context"] for delivery, _ in memory.payloads]
+        finally:
+            context.unregister_carrier("tenant")
+        assert [(one["tenant"], one["language"]) for one in contexts] == [("acme", "en"), ("globex", "de")]
+
+    def test_changes_that_cannot_travel_are_no_reason_to_fail(self, link, memory):
+        ticket = Ticket.objects.create(code=Code("T1"))
+        link(post_save, first, Ticket, coalesce=True, changes=True)
+        with transaction.atomic():
+            for text in "xy":
+                ticket.sealed = Code(text)
+                ticket.save()
+        [kwargs] = run(memory)
+        assert isinstance(kwargs["changes"], NotCarried)
 
     def test_of_a_signal_of_ones_own_the_last_arguments_arrive(self, link, memory):
         ada = Customer.objects.create(name="Ada")

@@ -6,18 +6,22 @@ import io
 from typing import Any
 
 import pytest
+from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser, User
-from django.http import HttpRequest
+from django.contrib.sessions.backends.signed_cookies import SessionStore
+from django.http import HttpRequest, HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory
 from django.utils.functional import SimpleLazyObject
 from rest_framework.exceptions import AuthenticationFailed  # type: ignore[import-untyped]
 from rest_framework.request import Request  # type: ignore[import-untyped]
 
+from deferred_signals import Signal
 from deferred_signals.codec import Decoder, Encoder
 from deferred_signals.codec.requests import RequestSnapshot, environ_snapshot, scope_snapshot
 from deferred_signals.envelope import dump
 from deferred_signals.exceptions import DecodeError, EncodeError, NotCarriedError
 
+from .receivers import first, on_request
 from .travel import travel
 
 HERE = __name__
@@ -246,3 +250,41 @@ def test_an_upload_in_the_request_does_not_matter() -> None:
     request = RequestFactory().post("/", {"file": io.BytesIO(b"SECRET")})
     assert request.FILES
     assert "SECRET" not in dump(Encoder().encode(request))
+
+
+rang: Any = Signal()
+
+
+class TestUsersWhomNobodyHasAskedFor:
+    """To ask who sent a request takes the session and the database, and makes Django vary the response on the cookie."""
+
+    @pytest.fixture
+    def request_(self) -> Any:
+        request = RequestFactory().get("/")
+        request.session = SessionStore()
+        AuthenticationMiddleware(lambda request: HttpResponse())(request)
+        return request
+
+    def test_a_receiver_that_does_not_name_the_request_asks_nobody(self, link, memory, calls, request_):
+        link(rang, first)
+        rang.send(sender=None, request=request_)
+        assert not request_.session.accessed
+        memory.deliver()
+        [(_, _, kwargs)] = calls
+        assert kwargs["request"].path == "/"
+        with pytest.raises(NotCarriedError, match=r"^request\.user .* Name request in the receiver"):
+            str(kwargs["request"].user)
+
+    def test_one_that_is_known_already_travels(self, link, memory, calls, request_):
+        assert not request_.user.is_authenticated
+        link(rang, first)
+        rang.send(sender=None, request=request_)
+        memory.deliver()
+        assert calls[0][2]["request"].user == AnonymousUser()
+
+    def test_a_receiver_that_names_the_request_asks(self, link, memory, calls, request_):
+        link(rang, on_request)
+        rang.send(sender=None, request=request_)
+        assert request_.session.accessed
+        memory.deliver()
+        assert calls[0][2]["request"].user == AnonymousUser()

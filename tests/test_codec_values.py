@@ -1343,3 +1343,16 @@ def test_importing_the_package_imports_no_models_and_no_celery() -> None:
 def test_a_payload_of_values_has_no_spaces_to_pay_for() -> None:
     text = envelope(kwargs={"a": Encoder().encode([1, {"b": (1, 2)}])}).to_text()
     assert '"kwargs":{"a":[1,{"b":{"$tuple":[1,2]}}]}' in text
+
+
+@dataclasses.dataclass
+class Counted:
+    name: str
+    count: int = dataclasses.field(init=False, default=3)
+
+
+def test_a_field_that_a_dataclass_leaves_to_its_class_arrives_with_its_default() -> None:
+    changed = Counted("b")
+    changed.count = 4
+    assert [travel(Counted("a")), travel(changed)] == [Counted("a"), changed]
+    assert travel(changed).count == 4

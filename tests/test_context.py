@@ -292,6 +292,15 @@ class TestLanguageAndTimeZone:
         settings.LANGUAGE_CODE = "de"
         assert captured() == ("de", "Asia/Tokyo")
 
+    def test_an_asgiref_that_makes_new_variables_is_asked_each_time(self, monkeypatch):
+        """Before 3.9 it forgot a variable when its value was deleted."""
+        monkeypatch.setattr(localisation, "_keeps_its_variable", lambda: False)
+        monkeypatch.setattr(localisation, "_watch", None)
+        for language in ("de", "fr"):
+            with translation.override(language):
+                assert captured()[0] == language
+        assert captured()[0] == "en"
+
     def test_threads_have_their_own(self):
         found: list[Any] = []
         with translation.override("de"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
-from django.db.models.signals import post_save
+from django.db.models.signals import post_delete, post_save, pre_save
 from django.utils import timezone, translation
 
 from deferred_signals import Retry, Signal, current_delivery, registry
@@ -287,6 +287,21 @@ class TestReceiversThatSaveWhatTheyListenTo:
         ends = [end for _ in range(3) for end in memory.deliver()]
         assert [outcome.state for _, outcome in ends] == ["succeeded"] * 4
         assert [(delivery.depth, delivery.repeats) for delivery, _ in ends if delivery] == [(0, 0)] * 2 + [(1, 0)] * 2
+
+    def test_to_delete_what_was_saved_is_another_event(self, link, memory, calls):
+        link(post_save, curious, Customer)
+        link(post_delete, curious, Customer)
+        receivers.inquiries.append(lambda signal, instance, **kwargs: signal is post_save and instance.delete())
+        Customer.objects.create(name="Ada")
+        assert [outcome.state for _ in range(3) for _, outcome in memory.deliver()] == ["succeeded"] * 2
+
+    def test_before_and_after_a_save_are_one_event(self, link, memory, calls):
+        link(pre_save, curious, Customer)
+        link(post_save, curious, Customer)
+        receivers.inquiries.append(lambda instance, **kwargs: instance.save() if instance.pk else None)
+        Customer.objects.create(name="Ada")
+        states = [outcome.state for _ in range(9) for _, outcome in memory.deliver()]
+        assert sorted(states) == ["dead"] * 2 + ["succeeded"] * 2
 
     def test_a_save_after_the_receiver_is_no_repetition(self, link, memory, calls):
         link(post_save, curious, Customer)

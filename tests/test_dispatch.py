@@ -410,6 +410,13 @@ class TestImporting:
         assert Signal(use_caching=True).providing_args is None
 
 
+def test_a_receiver_that_needs_changes_is_told_of_the_option(link):
+    signal = Signal()
+    link(signal, receivers.on_changes)
+    with pytest.raises(TypeError, match=r"does not have: changes \(the option changes=True would add it\)"):
+        signal.send(sender=None)
+
+
 class TestWhatARefusalLeaves:
     def test_a_connection_that_is_refused_leaves_no_name(self, link):
         signal = Signal()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import types
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -273,3 +274,8 @@ def test_what_is_no_key_is_said_without_showing_it(key: Any) -> None:
 def test_references_are_equal_by_what_they_say() -> None:
     assert Reference("shop.customer", 1, "default") == Reference("shop.customer", 1, "default")
     assert len({Reference("shop.customer", 1, "default"), Reference("shop.customer", 1, "other")}) == 2
+
+
+def test_a_key_that_would_take_minutes_to_read_is_refused():
+    with pytest.raises(DecodeError, match="primary key is none"):
+        Reference("shop.customer", Decimal("1e4000000"), "default").fetch()

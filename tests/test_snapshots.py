@@ -24,7 +24,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.functional import SimpleLazyObject
 
 from deferred_signals.codec import Decoder, Encoder, saving
-from deferred_signals.codec.snapshots import carried, field_json
+from deferred_signals.codec.field_values import field_json
+from deferred_signals.codec.snapshots import carried
 from deferred_signals.exceptions import DecodeError, EncodeError, SnapshotSaved
 from deferred_signals.registry import holds
 
@@ -341,11 +342,11 @@ def test_what_a_send_refers_to_and_what_it_refuses_are_told_apart(anna: Customer
     sent = [encoder.encode([anna])]
     with pytest.raises(EncodeError):
         encoder.encode([anna, berta, {"deep": [carla, object()]}])
-    encoder.restart()
+    encoder.restart(1)
     sent += [encoder.encode(carla), encoder.encode(berta), encoder.encode(anna), encoder.encode([carla, berta])]
     with pytest.raises(EncodeError):
         encoder.encode(object())
-    encoder.restart()
+    encoder.restart(3)
     sent.append(encoder.encode(berta))
     [one], carla_, berta_, one_again, others, last = decoded(sent)
     assert [it.name for it in (one, carla_, berta_)] == ["Anna", "Carla", "Berta"]
@@ -481,3 +482,18 @@ def test_of_an_unsaved_instance_a_file_that_is_not_stored_yet_travels_by_its_nam
     article = Article(title="Tea", picture=ContentFile(b"png", "tea.png"))
     found = Decoder().decode(Encoder(snapshot=True).encode(article))
     assert found.picture.name == "tea.png"
+
+
+@pytest.mark.django_db
+def test_a_snapshot_that_is_made_a_new_row_may_be_saved() -> None:
+    """Django's own way to copy an instance."""
+    anna = Customer.objects.create(name="Anna")
+    found = Decoder().decode(Encoder(snapshot=True).encode(anna))
+    found.pk, found._state.adding = None, True
+    found.save()
+    assert Customer.objects.count() == 2
+
+
+def test_an_image_is_carried_with_its_measures() -> None:
+    names = [field.name for field in carried(Parcel, {"photo"}, ())]
+    assert names == ["id", "photo", "photo_width", "photo_height"]

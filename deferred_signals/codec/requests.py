@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from django.utils.functional import LazyObject
+
 from ..exceptions import EncodeError
 from .base import Decoder, Encoder, add, told, type_name
 from .named import found, importable
@@ -66,8 +68,12 @@ class RequestSnapshot:
     user: Any = None
 
 
-def snapshot(request: HttpRequest) -> RequestSnapshot:
-    """The part of a request that travels; ``user`` only where a middleware has set one."""
+def snapshot(request: HttpRequest, *, ask: bool = True) -> RequestSnapshot:
+    """The part of a request that travels; ``user`` only where a middleware has set one.
+
+    With ``ask=False`` only one who is known already: to ask takes the session and the database, and counts as an access
+    to the session, for which Django varies the response on the cookie.
+    """
     meta = request.META
     return RequestSnapshot(
         method=_text(request.method),
@@ -77,8 +83,19 @@ def snapshot(request: HttpRequest) -> RequestSnapshot:
         host=_text(_host(request)),
         remote_addr=_text(meta.get("REMOTE_ADDR")),
         headers={name: _text(meta[key]) for name, key in _META.items() if meta.get(key) is not None},
-        user=_user(request),
+        user=_user(request)
+        if ask or _is_known(request)
+        else NotCarried("request.user", "SimpleLazyObject", _NOT_ASKED),
     )
+
+
+_NOT_ASKED = "nobody had asked yet who it is. Name request in the receiver, and the send asks."
+
+
+def _is_known(request: HttpRequest) -> bool:
+    held = vars(request)
+    # Where the middleware's lazy user keeps what it has found: nothing public tells whether it has.
+    return "_cached_user" in held or not isinstance(held.get("user"), LazyObject)
 
 
 def _user(request: HttpRequest) -> Any:
@@ -120,7 +137,7 @@ def _text(value: Any) -> Any:
 
 
 def _request(encoder: Encoder, value: HttpRequest) -> Any:
-    made = snapshot(value)
+    made = snapshot(value, ask=encoder.asked)
     position = encoder.position()
     try:
         return encoder.encode(made)

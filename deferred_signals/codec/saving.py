@@ -48,6 +48,8 @@ def refuse(
     """
     if type(vars(instance).get(_PLACE)) is not Mark or raw or _are_named(instance, using, update_fields):
         return
+    if instance._state.adding:
+        return  # whoever says that wants a new row
     model = type(instance)
     raise SnapshotSaved(
         f"This {model._meta.label} is a snapshot, the row as it was when the signal was sent: to save it would "

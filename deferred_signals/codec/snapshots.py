@@ -70,15 +70,15 @@ def carried(model: type[models.Model], names: Collection[str] | None, without: C
     meta = model._meta
     if names is None and not without:
         return meta.concrete_fields
-    return [
+    chosen = [
         field
         for field in meta.concrete_fields
-        if _is_of_key(field)
-        or (
-            (names is None or field.name in names or field.attname in names)
-            and not (field.name in without or field.attname in without)
-        )
+        if (names is None or field.name in names or field.attname in names)
+        and not (field.name in without or field.attname in without)
     ]
+    # An image asks for its width and height when it is made.
+    asked = {name for field in chosen for name in (getattr(field, "width_field", 0), getattr(field, "height_field", 0))}
+    return [field for field in meta.concrete_fields if field in chosen or _is_of_key(field) or field.name in asked]
 
 
 def _is_of_key(field: Field) -> bool:

@@ -14,17 +14,15 @@ class Walk:
 
     # On the class, for most sends change none of these, and a walk is made for each send.
     depth = 0
+    #: Whether the receiver names the argument: only then it may cost a query.
+    asked = True
     max_depth = 0  # not read yet
     left = 0
-    kept = 0
     #: By the object's id, the objects that travel as snapshots and what was made of them, in the order of the wire.
     snapshots: dict[int, tuple[Any, dict[str, Any]]]
 
     def down(self, value: Any) -> None:
         """Enter a container: one level deeper. Its codec takes the level back when it is through."""
-        if not self.depth:
-            # Whatever is outermost here is an argument, and those before it travel.
-            self.kept = len(self.snapshots)
         self.depth += 1
         if self.depth > self.max_depth:
             self._look_at_the_limit(value)
@@ -60,7 +58,7 @@ class Walk:
         while len(self.snapshots) > number:
             self.snapshots.popitem()
 
-    def restart(self) -> None:
-        """Begin with another argument, after one that cannot travel."""
-        self.back_to((0, self.kept))
+    def restart(self, kept: int = 0) -> None:
+        """Begin with another argument, after one that cannot travel; ``kept`` snapshots are of those before it."""
+        self.back_to((0, kept))
         self.max_depth = 0
