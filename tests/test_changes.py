@@ -16,6 +16,7 @@ from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext
 
 from deferred_signals import Signal, changes, connect, suppress
+from deferred_signals.envelope import seal
 from deferred_signals.exceptions import ConnectError, EncodeError
 from tests.receivers import first, on_changes, on_instance, second
 from tests.shop.models import Article, Code, Customer, GiftOrder, Order, Ticket
@@ -176,6 +177,17 @@ def test_a_value_that_nothing_can_say_is_named_with_its_path(link):
 def post_save_with_changes_named(link: Any, ticket: Ticket) -> None:
     link(post_save, on_changes, Ticket, changes=True)
     ticket.save()
+
+
+def test_changes_of_a_field_that_the_worker_does_not_have_wait_for_a_release(link, memory, calls):
+    ada = Customer.objects.create(name="Ada")
+    link(post_save, first, Customer, changes=True)
+    ada.name = "Grace"
+    ada.save()
+    [(delivery, _)] = memory.payloads
+    memory.payloads = [(delivery, seal(delivery.text.replace('{"name":[', '{"nickname":[')))]
+    [(_, outcome)] = memory.deliver()
+    assert (outcome.state, calls) == ("retry", [])
 
 
 def test_a_row_that_a_receiver_has_deleted_leaves_what_the_instance_says(link, told):

@@ -256,7 +256,7 @@ rang: Any = Signal()
 
 
 class TestUsersWhomNobodyHasAskedFor:
-    """To ask who sent a request takes the session and the database, and makes Django vary the response on the cookie."""
+    """To ask takes the session and the database, and makes Django vary the response on the cookie."""
 
     @pytest.fixture
     def request_(self) -> Any:

@@ -13,7 +13,7 @@ import django
 import pytest
 from django.test import override_settings
 
-from deferred_signals.codec import Decoder, Encoder
+from deferred_signals.codec import Decoder, Encoder, base
 from deferred_signals.exceptions import DecodeError, EncodeError, UnknownName
 
 from .travel import travel
@@ -172,6 +172,7 @@ FIELDS = {"priority": 0, "backend": "default", "queue_name": "default", "run_aft
     ids=lambda value: str(value)[:70],
 )
 def test_nonsense_is_a_decode_error_and_nothing_runs(data: Any) -> None:
+    base.load()
     modules = set(sys.modules)
     with pytest.raises(DecodeError):
         Decoder().decode({"$task": data})

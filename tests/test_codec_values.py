@@ -820,6 +820,7 @@ def _traps(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_path_from_the_wire_is_only_ever_looked_up(tag: str, path: Any) -> None:
     data = path if tag in {"$function", "$class", "$signal"} else [path, 1 if tag == "$flag" else {}]
+    base.load()
     modules = set(sys.modules)
     with pytest.raises((DecodeError, UnknownReceiver)):
         Decoder().decode({tag: data})

@@ -112,8 +112,11 @@ def _dataclass(encoder: Encoder, value: Any) -> Any:
 def encoded_fields(encoder: Encoder, value: Any, without: str = "") -> dict[str, Any]:
     """The JSON of a dataclass's fields, by name."""
     kind: Any = type(value)
-    names = [field.name for field in dataclasses.fields(kind)]
-    if not _is_plain(kind) or _held(value) != set(names):
+    held = _held(value)
+    fields = dataclasses.fields(kind)
+    # A field that __init__ does not set has its default from the class.
+    names = [field.name for field in fields if field.name in held or field.init or field.default is dataclasses.MISSING]
+    if not _is_plain(kind) or held != set(names):
         raise EncodeError(
             "it is a dataclass that holds more or less than its fields. Use register_codec().", type_name(value)
         )
