@@ -16,9 +16,8 @@ def connect_all() -> None:
     for name in {row.signal for row in table.rows()}:
         signal = installed_signals()[name]
         options: dict[str, Any] = {"deferred": True, "deliver_raw": True, "when": partial(recording.is_recorded, name)}
-        connect(signal, arrive, **options)
-        if name in recording.WITH_ORIGIN:
-            connect(signal, arrive_naming_origin, **options)
+        for receiver_name in recording.receivers_of(name):
+            connect(signal, globals()[receiver_name], **options)
         signal.connect(keep)
 
 
@@ -29,6 +28,10 @@ def keep(sender, signal, **kwargs):
 
 def arrive(sender, signal, **kwargs):
     arrivals.write({"signal": signal, "sender": sender, **kwargs})
+
+
+def arrive_naming_request(sender, signal, request, **kwargs):
+    arrivals.write({"signal": signal, "sender": sender, "request": request, **kwargs})
 
 
 def arrive_naming_origin(sender, signal, origin, **kwargs):

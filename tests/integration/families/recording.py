@@ -20,6 +20,13 @@ WITH_ORIGIN = {"pre_delete", "post_delete"}
 DEADLINE = 20.0
 
 
+def receivers_of(signal: str) -> list[str]:
+    """The names of the deferred receivers: those of what travels only for a receiver that names it do so."""
+    with_request = any(row.signal == signal and row.argument == "request" for row in table.rows())
+    plain = "arrive_naming_request" if with_request else "arrive"
+    return [plain, "arrive_naming_origin"] if signal in WITH_ORIGIN else [plain]
+
+
 class Sent:
     """One send to one deferred receiver: what should arrive, by argument, as it was at the send."""
 
@@ -119,8 +126,8 @@ def is_recorded(name: str, /, **kwargs: Any) -> bool:
 def sent(signal: str, arguments: dict[str, Any]) -> None:
     if _recorder is not None and signal in _recorder.signals:
         _recorder.live.append((signal, arguments))
-        for receiver in ["arrive", *(["arrive_naming_origin"] if signal in WITH_ORIGIN else [])]:
-            made = Sent(signal, arguments, names_origin=receiver != "arrive")
+        for receiver in receivers_of(signal):
+            made = Sent(signal, arguments, names_origin=receiver == "arrive_naming_origin")
             _recorder.sent[signal, receiver].append(made)
 
 
