@@ -6,6 +6,7 @@ import gc
 from decimal import Decimal
 from typing import Any
 
+import django
 import pytest
 from django.apps import apps
 from django.core.files.base import ContentFile
@@ -199,7 +200,10 @@ def test_a_row_that_a_receiver_has_deleted_leaves_what_the_instance_says(link, t
     link(post_save, first, Article, changes=True, instance="snapshot")
     article.hidden, article.stock = True, F("stock") + 1
     article.save()
-    assert told() == [{"hidden": (False, True)}]
+    [found] = told()
+    assert found.pop("hidden") == (False, True)
+    # Django 6 has the value of the expression back from the save itself; before, nobody knows it any more.
+    assert found == ({"stock": (0, 1)} if django.VERSION >= (6,) else {})
 
 
 def test_models_that_nobody_asks_about_cost_no_query(link):
