@@ -110,7 +110,7 @@ def _read(instance: Model, using: str, names: Iterable[str]) -> Values | None:
     return rows.values(*names).first()
 
 
-def of_save(instance: Model, using: str, stand_in: Any) -> Changes:
+def of_save(instance: Any, using: str | None, stand_in: Any) -> Changes:
     """``{attname: (old, new)}`` of what the save has changed that is telling the stand-in; empty for a new row.
 
     Empty too where no save is: a post_save that somebody sends by hand.
@@ -121,7 +121,7 @@ def of_save(instance: Model, using: str, stand_in: Any) -> Changes:
             save.asked.add(id(stand_in))
             old = save.row or {}
             if save.new is None:
-                save.new = _became(instance, using, old)
+                save.new = _became(instance, using or instance._state.db, old)
             return {name: (value, save.new[name]) for name, value in old.items() if value != save.new[name]}
     return {}
 
@@ -139,8 +139,10 @@ def _became(instance: Model, using: str, old: Values) -> Values:
 _UNKNOWN = object()
 
 
-def carried(changes: Changes, instance: Model, options: Options) -> FieldChanges:
+def carried(changes: Changes, instance: Any, options: Options) -> Changes:
     """Those of the changes that travel: ``fields`` and ``exclude`` are for them as for a snapshot."""
+    if not changes:
+        return changes
     names = {field.attname: {field.name, field.attname} for field in instance._meta.concrete_fields}
     found = {
         name: change

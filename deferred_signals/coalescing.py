@@ -89,9 +89,8 @@ def merged(earlier: Delivery, later: Delivery) -> Delivery | None:
     for name in ("update_fields", "pk_set"):
         if name in kwargs and name in past:
             kwargs[name] = _united(past[name], kwargs[name])
-    if later.options.changes and "$changes" in kwargs["changes"] and "$changes" in past["changes"]:
-        label, present = kwargs["changes"]["$changes"]
-        kwargs["changes"] = {"$changes": [label, _led_on(past["changes"]["$changes"][1], present)]}
+    if later.options.changes:
+        kwargs["changes"] = _led_on(past["changes"], kwargs["changes"])
     text = dump(data)
     if len(text.encode()) > conf.current().max_size:
         return None
@@ -117,8 +116,14 @@ def _items(encoded: Any) -> tuple[str, list[Any] | None]:
 
 
 def _led_on(past: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:
-    """Old values of the first, new values of the last: ``{name: [old, new]}``."""
-    both = dict(past)
-    for name, (old, new) in present.items():
+    """Old values of the first and new values of the last ``{"$changes": [label, {name: [old, new]}]}``.
+
+    Where one is empty the other one stands, and what could not travel keeps both from telling half of it.
+    """
+    if "$changes" not in past or "$changes" not in present:
+        return past if "$notcarried" in past or not present else present
+    label, later = present["$changes"]
+    both = dict(past["$changes"][1])
+    for name, (old, new) in later.items():
         both[name] = [both[name][0] if name in both else old, new]
-    return {name: change for name, change in both.items() if change[0] != change[1]}
+    return {"$changes": [label, {name: change for name, change in both.items() if change[0] != change[1]}]}

@@ -73,7 +73,7 @@ class DeferredReceiver:
         if self._of_models and named.get("raw") and not self.options.deliver_raw:
             return None
         if self.options.changes:
-            named["changes"] = changes.of_save(named["instance"], named["using"], self)
+            named["changes"] = changes.of_save(named.get("instance"), named.get("using"), self)
         if self.options.when is not None and not self.options.when(sender=sender, **named):
             return None
         if not self.registration.required <= named.keys():
@@ -83,7 +83,7 @@ class DeferredReceiver:
                 + (" (the option changes=True would add it)" if lacking == "changes" else "")
             )
         if self.options.changes:
-            named["changes"] = changes.carried(named["changes"], named["instance"], self.options)
+            named["changes"] = changes.carried(named["changes"], named.get("instance"), self.options)
         backends.current().check()
         try:
             delivery = self._delivery(signal, sender, named)

@@ -259,7 +259,9 @@ def test_a_post_save_that_is_sent_by_hand_has_no_changes(link, told):
     ada.save()
     for one in (ada, Customer.objects.get()):
         post_save.send(Customer, instance=one, created=False, raw=False, using="default", update_fields=None)
-    assert told() == [{"name": ("Ada", "Grace")}, {}, {}]
+    post_save.send(Customer, instance=ada)
+    post_save.send(Customer)
+    assert told() == [{"name": ("Ada", "Grace")}, {}, {}, {}, {}]
 
 
 def test_a_failed_save_leaves_nothing_behind(link, told):

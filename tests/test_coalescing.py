@@ -342,6 +342,21 @@ class TestOtherSignals:
         [kwargs] = run(memory)
         assert isinstance(kwargs["changes"], NotCarried)
 
+    @pytest.mark.parametrize("first_is_sealed", [True, False])
+    def test_changes_of_which_some_cannot_travel_do_not_tell_the_others(self, first_is_sealed, link, memory):
+        ticket = Ticket.objects.create(code=Code("T1"))
+        link(post_save, first, Ticket, coalesce=True, changes=True)
+
+        def seal() -> None:
+            ticket.sealed = Code("x")
+            ticket.save()
+
+        with transaction.atomic():
+            for step in [seal, ticket.save] if first_is_sealed else [ticket.save, seal]:
+                step()
+        [kwargs] = run(memory)
+        assert isinstance(kwargs["changes"], NotCarried)
+
     def test_of_a_signal_of_ones_own_the_last_arguments_arrive(self, link, memory):
         ada = Customer.objects.create(name="Ada")
         link(restocked, first, coalesce=True)
