@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.db import connections
 
-from .exceptions import ReceiverCancelled
+from .exceptions import ReceiverCancelled, ReceiverInterrupted
 from .greenlets import among_greenlets, over_the_loop_of_the_process
+
+#: Tells of an exception that is no Exception whether it is for somebody above, and not what the receiver has raised.
+Passes = Callable[[BaseException], bool]
+
+
+def everything(error: BaseException) -> bool:
+    """Say that whatever is no Exception is for somebody above: Ctrl-C in a shell, the end of a test run."""
+    return True
+
+
+@contextmanager
+def contain(passes: Passes) -> Iterator[None]:
+    """Make a ReceiverInterrupted of what is no Exception, unless ``passes`` says that it is not the receiver's."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        if passes(error):
+            raise
+        raise ReceiverInterrupted(f"The receiver raised {type(error).__name__}.") from error
 
 
 def call(function: Callable[..., Any], arguments: dict[str, Any]) -> None:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from . import conf
 from .delivery import Delivery
-from .envelope import Envelope, dump
+from .envelope import Envelope
 from .localisation import NAMES
 from .references import is_instance, write_alias
+from .strict_json import dump
 
 
 class Subject(NamedTuple):

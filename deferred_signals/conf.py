@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -25,6 +26,9 @@ _LONGEST = timedelta.max.total_seconds()
 
 #: Python, its JSON and Celery around it need several frames of a stack of 1,000 for one level.
 _DEEPEST = 100
+
+#: Bytes of a Fernet key.
+_FERNET_KEY = 32
 
 
 def _seconds(value: Any) -> float:
@@ -57,6 +61,12 @@ def _backend(value: Any) -> str:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("True or False")
+    return value
+
+
 def _keys(value: Any) -> tuple[str | bytes, ...] | None:
     if value is None:
         return None
@@ -70,6 +80,22 @@ def _keys(value: Any) -> tuple[str | bytes, ...] | None:
     return tuple(value)
 
 
+def _fernet_keys(value: Any) -> tuple[str | bytes, ...] | None:
+    keys = _keys(value)
+    for key in keys or ():
+        # As cryptography judges it, which need not be installed where somebody only looks at the settings.
+        try:
+            length = len(base64.urlsafe_b64decode(key))
+        except ValueError:
+            length = 0
+        if length != _FERNET_KEY:
+            raise ValueError(
+                "a non-empty list of Fernet keys (the first encrypts, all decrypt), each of them 32 bytes in URL-safe "
+                "base64, as cryptography.fernet.Fernet.generate_key() makes them, or None"
+            )
+    return keys
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """The values in force. Field names are the dict's keys in lower case; durations are seconds."""
@@ -77,9 +103,13 @@ class Settings:
     #: Who runs deliveries: a short name or the dotted path of a ``Backend`` class.
     backend: str = "celery"
     #: Keys of the signature; the first signs, all verify. None: ``SECRET_KEY`` and its fallbacks.
-    signing_keys: tuple[str | bytes, ...] | None = None
+    signing_keys: tuple[str | bytes, ...] | None = dataclasses.field(default=None, repr=False)
     #: A payload older than this is dead. None: any age.
     max_age: float | None = None
+    #: Whether deliveries travel encrypted, where the connection does not say.
+    encrypt: bool = False
+    #: Fernet keys; the first encrypts, all decrypt.
+    encryption_keys: tuple[str | bytes, ...] | None = dataclasses.field(default=None, repr=False)
     #: Bytes of one payload before it is signed.
     max_size: int = 256 * 1024
     #: Levels of containers in one keyword argument.
@@ -90,6 +120,8 @@ class Settings:
     release_window: float = 3600.0
     #: How long a database that is away is waited for.
     database_window: float = 3600.0
+    #: Workers that one delivery may lose in a row before it is dead.
+    crash_limit: int = 10
     #: Deliveries that cause each other: longest chain.
     chain_limit: int = 8
     #: Runs in a row of one receiver that saves the instance that it listens to.
@@ -100,11 +132,14 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "backend": _backend,
     "signing_keys": _keys,
     "max_age": _optional_seconds,
+    "encrypt": _flag,
+    "encryption_keys": _fernet_keys,
     "max_size": _count,
     "max_depth": _depth,
     "publish_timeout": _seconds,
     "release_window": _seconds,
     "database_window": _seconds,
+    "crash_limit": _count,
     "chain_limit": _count,
     "self_limit": _count,
 }

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple
 
-from django.utils import translation
-
 from . import localisation
 from .exceptions import ConnectError, UnknownName
 
@@ -21,7 +19,7 @@ class Carrier(NamedTuple):
 
 #: Django's own, captured together.
 _DJANGO: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {
-    "language": translation.override,
+    "language": localisation.restored_language,
     "timezone": localisation.restored_zone,
 }
 #: The users' own, in the order in which they are captured and entered.
@@ -51,6 +49,10 @@ def register_carrier(
     _carriers[name] = Carrier(capture, restore)
 
 
+#: Characters of a context's name that an error message shows.
+_SHOWN = 100
+
+
 def _origin(function: Any) -> tuple[Any, Any]:
     return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
 
@@ -76,8 +78,8 @@ def enter(captured: Mapping[str, Any], decode: Callable[[Any], Any], stack: Exit
     for name in captured:
         if name not in _DJANGO and name not in _carriers:
             raise UnknownName(
-                f"The payload has a context {name!r} that this process does not know: is register_carrier() called on "
-                "the worker too, or does a newer release send it?"
+                f"The payload has a context {name[:_SHOWN]!r} that this process does not know: is register_carrier() "
+                "called on the worker too, or does a newer release send it?"
             )
     for name, restore in _DJANGO.items():
         if name in captured:

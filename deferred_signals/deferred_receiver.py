@@ -11,16 +11,17 @@ from typing import Any
 from django import dispatch
 from django.db import DEFAULT_DB_ALIAS, router
 
-from . import backends, changes, coalescing, conf, django_signals, publisher
+from . import backends, changes, coalescing, conf, django_signals, encryption, handover, publisher
 from .arguments import Arguments
 from .delivery import Delivery, cause
-from .envelope import Envelope, dump
+from .envelope import LATEST, Envelope
 from .exceptions import EncodeError, TooLarge
 from .options import Options
 from .references import is_instance, is_model, label_of, write_alias
 from .registry import Registration
 from .signal_names import signal_name
 from .signals import announce, delivery_unpublished
+from .strict_json import dump
 from .suppression import suppressed
 
 logger = logging.getLogger("deferred_signals")
@@ -85,6 +86,8 @@ class DeferredReceiver:
         if self.options.changes:
             named["changes"] = changes.carried(named["changes"], named.get("instance"), self.options)
         backends.current().check()
+        if encryption.is_wanted(self.options):
+            encryption.check()
         try:
             delivery = self._delivery(signal, sender, named)
         except TooLarge as error:
@@ -95,7 +98,7 @@ class DeferredReceiver:
         if self.options.on_commit:
             delivery = publisher.publish(delivery, self._alias(sender, named))
         else:
-            publisher.publish_at_once(delivery)
+            handover.publish_at_once(delivery)
         return None if self._is_asked else delivery
 
     def _alias(self, sender: Any, named: dict[str, Any]) -> str:
@@ -118,9 +121,10 @@ class DeferredReceiver:
             )
         encoded = self._arguments.encode(sender, named)
         depth, repeats = cause(self.registration.name, name, named.get("instance"))
+        now, expires = time.time(), self.options.expires
         envelope = Envelope(
             id=str(uuid.uuid4()),
-            created=round(time.time(), 3),
+            created=round(now, 3),
             receiver=self.registration.name,
             signal=name,
             sender=encoded.sender,
@@ -128,6 +132,7 @@ class DeferredReceiver:
             context=encoded.context,
             depth=depth,
             repeats=repeats,
+            expires=None if expires is None else min(round(now + expires, 3), LATEST),
         )
         subject = coalescing.subject_of(envelope, named, self) if self.options.coalesce else None
         return Delivery.of(envelope, self._text(envelope), self.options, subject)

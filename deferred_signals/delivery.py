@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from . import registry
+from . import encryption, registry
 from .envelope import Envelope, seal
 from .exceptions import NotYetKnown
 from .options import Options
@@ -21,7 +21,7 @@ class Delivery:
     ``send()`` returns it as that receiver's response; on the worker ``current_delivery()`` is the one being run. The id
     stays the same over retries and is the id of the Celery task. ``receiver`` and ``signal`` are names, ``attempt``
     counts the runs from 1, ``depth`` the deliveries that caused this one, ``repeats`` those of them that were, just
-    before it, to the same receiver about the same instance.
+    before it, to the same receiver about the same instance, ``crashes`` the workers in a row that did not finish it.
     """
 
     id: str
@@ -31,7 +31,8 @@ class Delivery:
     attempt: int = 1
     depth: int = 0
     repeats: int = 0
-    #: The envelope's text, in the sender's process only.
+    crashes: int = 0
+    #: The envelope's text in clear, in the sender's process only.
     text: str = field(default="", repr=False)
     #: The options of the connection, in the sender's process only.
     options: Options = field(default_factory=Options, repr=False)
@@ -50,6 +51,7 @@ class Delivery:
             envelope.attempt,
             envelope.depth,
             envelope.repeats,
+            envelope.crashes,
             text,
             options or Options(),
             subject,
@@ -57,8 +59,13 @@ class Delivery:
 
     @property
     def payload(self) -> str:
-        """The signed string for the wire; empty on the worker, which has it already."""
-        return seal(self.text) if self.text else ""
+        """The signed string for the wire, encrypted if the options say so; empty on the worker, which has it already.
+
+        Raises ConfigurationError where it must be encrypted and cannot be.
+        """
+        if not self.text:
+            return ""
+        return seal(encryption.encrypted(self.text) if encryption.is_wanted(self.options) else self.text)
 
     @property
     def function(self) -> Any:

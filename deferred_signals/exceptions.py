@@ -14,10 +14,13 @@ What is raised where, and what becomes of the delivery::
     │   ├── NotYetKnown           worker                 retried for RELEASE_WINDOW, then dead
     │   │   ├── NewerWire         … made by a newer release of this library
     │   │   ├── UnknownReceiver   … for a receiver this release does not have
+    │   │   ├── UnknownKey        … encrypted with a key this process does not have
     │   │   └── UnknownName       … with a model, field, class or function this release does not have
     │   ├── InstanceMissing       worker                 the receiver's ``missing`` option
     │   ├── TooDeep               worker                 dead
+    │   ├── WorkerLost            worker                 run again; dead at CRASH_LIMIT
     │   ├── ReceiverCancelled     in the receiver        as anything the receiver raises
+    │   ├── ReceiverInterrupted   in the receiver        as anything the receiver raises
     │   ├── NotCarriedError       in the receiver        as anything the receiver raises
     │   └── SnapshotSaved         in the receiver        as anything the receiver raises
     ├── Retry                     by the receiver        retried while ``max_retries`` allows, then dead
@@ -105,8 +108,12 @@ class UnknownReceiver(NotYetKnown):
     """No receiver of that name is connected in this process."""
 
 
+class UnknownKey(NotYetKnown):
+    """The delivery is encrypted and this process cannot decrypt it: the key, or cryptography, is missing."""
+
+
 class UnknownName(NotYetKnown, DecodeError):
-    """A model, field, class, function or signal that a value names is not in this process."""
+    """A model, field, class, function, enum member or database that a value names is not in this process."""
 
 
 class InstanceMissing(DeferredSignalsError):
@@ -115,6 +122,18 @@ class InstanceMissing(DeferredSignalsError):
 
 class TooDeep(DeferredSignalsError):
     """A chain of deliveries that cause each other has reached ``CHAIN_LIMIT``, or of one receiver ``SELF_LIMIT``."""
+
+
+class WorkerLost(DeferredSignalsError):
+    """The delivery came back from a worker that did not finish it, for the ``CRASH_LIMIT``-th time in a row."""
+
+
+class ReceiverInterrupted(DeferredSignalsError):
+    """The receiver raised what Python or Celery take for an order to themselves; ``__cause__`` is what it raised.
+
+    SystemExit, KeyboardInterrupt and other exceptions that are no Exception. For Celery, which gets it for a dead
+    delivery, also MemoryError, exceptions of Celery's own control (``Ignore``, ``Reject``, ``Retry``) and of its pool.
+    """
 
 
 class ReceiverCancelled(DeferredSignalsError):

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, cast
 
@@ -25,6 +26,12 @@ def among_greenlets() -> bool:
     """Whether gevent's monkey patches are in force, as in ``celery worker --pool gevent``."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and monkey.is_module_patched("threading")
+
+
+def is_for_the_greenlet(error: BaseException) -> bool:
+    """Whether it is what ends a greenlet: somebody has killed it, or it ran into a limit of Celery's gevent pool."""
+    kinds = (("greenlet", "GreenletExit"), ("gevent", "Timeout"))
+    return any(isinstance(error, getattr(sys.modules.get(module), name, ())) for module, name in kinds)
 
 
 class _Caller(Executor):
@@ -72,11 +79,16 @@ def _loop_of_the_process() -> asyncio.AbstractEventLoop:
         if os.getpid() not in _loops:
             started: Future[asyncio.AbstractEventLoop] = Future()
 
-            async def for_ever() -> None:
-                started.set_result(asyncio.get_running_loop())
-                await asyncio.Event().wait()
+            def for_ever() -> None:
+                loop = asyncio.new_event_loop()
+                loop.call_soon(started.set_result, loop)
+                while True:
+                    # SystemExit and KeyboardInterrupt of a task also come out of the loop. Who waits for that task has
+                    # them already; the other receivers go on.
+                    with suppress(SystemExit, KeyboardInterrupt):
+                        loop.run_forever()
 
             pool = import_module("gevent.threadpool").ThreadPool(1)
-            pool.spawn(lambda: asyncio.run(for_ever()))
+            pool.spawn(for_ever)
             _loops[os.getpid()] = (started.result(), pool)
         return _loops[os.getpid()][0]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from datetime import UTC, timedelta, timezone, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from asgiref.local import Local
 from django.core.signals import setting_changed
 from django.utils import timezone as django_timezone
 from django.utils import translation
 from django.utils.translation import trans_real
+
+from .exceptions import DecodeError
 
 
 def zone_to_text(zone: tzinfo | None) -> str | None:
@@ -40,10 +43,29 @@ def _capture_zone() -> str | None:
 
 
 @contextmanager
-def restored_zone(text: str | None) -> Iterator[None]:
-    """Enter a captured time zone; one that could not be named is the worker's own TIME_ZONE."""
-    with django_timezone.override(None if text is None else zone_from_text(text)):
+def restored_zone(text: Any) -> Iterator[None]:
+    """Enter a captured time zone; one that could not be named is the worker's own TIME_ZONE. Raises DecodeError."""
+    try:
+        zone = None if text is None else zone_from_text(text)
+    except ZoneInfoNotFoundError:
+        raise  # another worker may have it
+    except (ValueError, TypeError, LookupError, ArithmeticError, OSError):
+        # OSError: "Europe" is a directory.
+        raise DecodeError("The time zone of the payload's context is none.") from None
+    with django_timezone.override(zone):
         yield
+
+
+@contextmanager
+def restored_language(code: Any) -> Iterator[None]:
+    """Enter a captured language. Raises DecodeError for what is no language's code: Django makes a path of it."""
+    if code is not None and not (isinstance(code, str) and _CODE.fullmatch(code)):
+        raise DecodeError("The language of the payload's context is none.")
+    with translation.override(code):
+        yield
+
+
+_CODE = re.compile(r"[A-Za-z0-9@_-]{1,64}")
 
 
 #: The parts of the context that are captured here.

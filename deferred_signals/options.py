@@ -48,6 +48,7 @@ class Options:
     deliver_raw: bool = False
     coalesce: bool = False
     changes: bool = False
+    encrypt: bool | None = None
 
     @cached_property
     def message(self) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class Options:
 
 
 _MESSAGE = (
-    "queue", "routing_key", "exchange", "priority", "countdown", "expires", "time_limit", "soft_time_limit", "headers"
+    "queue", "routing_key", "exchange", "priority", "countdown", "time_limit", "soft_time_limit", "headers"
 )  # fmt: skip
 _WORKER = (
     "autoretry_for", "dont_autoretry_for", "max_retries", "retry_backoff", "retry_backoff_max", "retry_jitter",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from . import conf
-from .envelope import Envelope, dump
-from .exceptions import Discard, NewerWire, Retry, TooDeep
+from .envelope import Envelope
+from .exceptions import Discard, NewerWire, ReceiverCancelled, ReceiverInterrupted, Retry, TooDeep, WorkerLost
 from .options import Options
+from .strict_json import dump
 
 State = Literal["succeeded", "retry", "discarded", "dead"]
 
@@ -19,6 +20,10 @@ DEFAULT_RETRY_DELAY = 180
 
 #: Longest pause between two looks whether the infrastructure is back, in seconds.
 LONGEST_WAIT = 60
+
+#: Longest countdown of a retry, in seconds: a hundred years. Clocks and timers cannot hold much later ones, and a retry
+#: that cannot be published comes back at once.
+LONGEST_COUNTDOWN = 100 * 365 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class Outcome:
     error: Exception | None = None
     reason: str = ""
     countdown: float = 0
-    text: str = ""
+    text: str = field(default="", repr=False)
 
 
 def backoff(options: Options, attempt: int) -> float:
@@ -50,15 +55,50 @@ def backoff(options: Options, attempt: int) -> float:
 def raised(error: Exception, envelope: Envelope, options: Options, who: str = "the receiver") -> Outcome:
     """Judge what the receiver raised: discarded if it said so, retried while ``max_retries`` allows, then dead."""
     if isinstance(error, Discard):
-        return Outcome("discarded", error, str(error) or f"{who} discarded it")
+        return Outcome("discarded", error, _said(error) or f"{who} discarded it")
     asked = isinstance(error, Retry)
-    if not asked and (not isinstance(error, options.autoretry_for) or isinstance(error, options.dont_autoretry_for)):
+    if not asked and (not _is(error, options.autoretry_for) or _is(error, options.dont_autoretry_for)):
         return Outcome("dead", error, f"{who} raised an exception that is not in autoretry_for")
     if options.max_retries is not None and envelope.attempt > options.max_retries:
         return Outcome("dead", error, f"{who} raised in attempt {envelope.attempt}, the last (max_retries)")
     given = error.countdown if isinstance(error, Retry) else None
     countdown = backoff(options, envelope.attempt) if given is None else given
-    return Outcome("retry", error, f"{who} raised", countdown, envelope.next_attempt().to_text())
+    return Outcome(
+        "retry", error, f"{who} raised", min(countdown, LONGEST_COUNTDOWN), envelope.next_attempt().to_text()
+    )
+
+
+def _said(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a receiver's own exception may fail in its text
+        return ""
+
+
+def _is(error: Exception, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether it is one of these, or stands for one of these."""
+    return isinstance(error, kinds) or (
+        isinstance(error, ReceiverCancelled | ReceiverInterrupted) and isinstance(error.__cause__, kinds)
+    )
+
+
+def crashed(envelope: Envelope) -> Outcome:
+    """Judge a delivery that came back from a worker that did not finish it, which the envelope counts already.
+
+    It is not run: its message stands at the head of the queue, and would take worker after worker with it. It leaves as
+    a copy with the count, after a pause.
+    """
+    limit = conf.current().crash_limit
+    if envelope.crashes >= limit:
+        reason = (
+            f"it came back {envelope.crashes} times in a row from workers that did not finish it (CRASH_LIMIT is "
+            f"{limit}). A receiver that ends its process, runs out of memory or into its time_limit does that."
+        )
+        return Outcome("dead", WorkerLost(reason), reason)
+    reason = f"a worker did not finish it, which is crash {envelope.crashes} of at most {limit}"
+    # Random, so that those which only stood behind the one that ends its worker do not come back in the same order.
+    pause = random.uniform(0, min(2.0 ** min(envelope.crashes - 1, 6), LONGEST_WAIT))  # noqa: S311 - not for secrets
+    return Outcome("retry", WorkerLost(reason), reason, pause, envelope.to_text())
 
 
 #: What the author of a receiver that causes itself can do.
@@ -85,16 +125,21 @@ def too_deep(envelope: Envelope) -> Outcome | None:
 
 def held_up(error: Exception, envelope: Envelope, window: float, reason: str) -> Outcome:
     """Judge what is not the receiver's fault: retried for ``window`` seconds, without using up its retries."""
-    since = envelope.waiting_since or time.time()
+    since = _not_to_come(envelope.waiting_since)
     return wait(error, since, window, reason, envelope.waiting(since).to_text())
 
 
 def held_up_unread(error: NewerWire, window: float) -> Outcome:
     """The same for a payload of a newer wire version: it goes on as it is, with the time since when it waits."""
     data = error.data or {}
-    known = data.get("waiting")
-    since = known if isinstance(known, int | float) else time.time()
+    since = _not_to_come(data.get("waiting"))
     return wait(error, since, window, str(error), dump({**data, "waiting": since}))
+
+
+def _not_to_come(since: Any) -> float:
+    """A time since when something waits. Now, where that is none: of a time to come it would wait until then."""
+    now = time.time()
+    return since if type(since) in {int, float} and 0 < since < now else now
 
 
 def wait(error: Exception, since: float, window: float, reason: str, text: str) -> Outcome:

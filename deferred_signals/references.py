@@ -136,7 +136,7 @@ def write_alias(instance: Model) -> str:
 def known_alias(alias: Any) -> str:
     """The alias, if this process has it. Raises DecodeError."""
     if not isinstance(alias, str) or alias not in connections:
-        raise DecodeError("A database alias that the payload names is not in this process's DATABASES.")
+        raise UnknownName("A database alias that the payload names is not in this process's DATABASES.")
     return alias
 
 
@@ -144,10 +144,11 @@ def key_of(model: type[Model], pk: Any) -> Any:
     """A primary key from the wire as the model's field or fields read it. Raises DecodeError."""
     fields = model._meta.pk_fields
     composite = len(fields) > 1
-    if any(isinstance(part, Decimal) and abs(part.adjusted()) > _DIGITS for part in (pk if composite else [pk])):
-        raise DecodeError(f"The payload's primary key is none for {model._meta.label_lower}.")
     try:
-        parts = [field.to_python(value) for field, value in zip(fields, pk if composite else [pk], strict=True)]
+        given = [*pk] if composite else [pk]
+        if any(isinstance(part, Decimal) and abs(part.adjusted()) > _DIGITS for part in given):
+            raise ValueError("it would be an endless int")
+        parts = [field.to_python(value) for field, value in zip(fields, given, strict=True)]
     except (ValidationError, ValueError, TypeError, ArithmeticError, AttributeError, NotCarriedError):
         # Not chained: the field's own error shows the value.
         raise DecodeError(f"The payload's primary key is none for {model._meta.label_lower}.") from None

@@ -189,9 +189,10 @@ def signal_for(name: str | None, registration: Registration) -> Signal:
     for signal in registration.signals:
         if name is not None and is_called(signal, name):
             return signal
-    found = look_up(name) if name is not None else None
-    if isinstance(found, Signal):
-        return found
+    found: Any = look_up(name) if name is not None else None
+    # Not isinstance: the wire has named it, and a lazy object in a module would be evaluated to answer.
+    if issubclass(type(found), Signal):
+        return found  # type: ignore[no-any-return]  # a Signal
     if len(listening := registration.listening()) == 1:
         return listening[0]
     raise UnknownReceiver(f"No signal of the name that the payload gives is known here for {registration.name!r}.")

@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, NoReturn
 
+from billiard.exceptions import Terminated
 from celery import Task, shared_task
-from celery.exceptions import Reject
+from celery.exceptions import Reject, TaskPredicate, TimeLimitExceeded, WorkerLostError, WorkerShutdown, WorkerTerminate
 
 from .attempt import run
+from .calling import everything
 from .envelope import seal
-from .exceptions import DeferredSignalsError
+from .exceptions import (
+    ConfigurationError,
+    DecodeError,
+    InstanceMissing,
+    NotYetKnown,
+    OpenError,
+    ReceiverInterrupted,
+    TooDeep,
+    WorkerLost,
+)
+from .greenlets import is_for_the_greenlet
+
+logger = logging.getLogger("deferred_signals")
+
+#: Seconds until a delivery is tried again that came to a worker whose settings are wrong.
+UNCONFIGURED_PAUSE = 60
 
 #: Stand where Celery would show a task's arguments, in events, logs and Flower.
 REPRS: dict[str, Any] = {"argsrepr": "(<signed payload>)", "kwargsrepr": "{}"}
+
+#: Set in the request by ``worker_request``: the message came back to a worker before its time to run.
+NOT_BEGUN = "deferred_signals_not_begun"
+
+#: What Celery obeys when it comes out of a task, instead of taking it for a failure: it would end the worker, run the
+#: task again, or say nothing. Of a receiver it means no more than that it has raised.
+_OBEYED = (MemoryError, TaskPredicate, Terminated, TimeLimitExceeded, WorkerLostError)
+
+#: Codes of the SystemExit that billiard raises in a child of the pool for a signal: 256 below zero, plus its number.
+_STOPPED = range(-255, -255 + 64)
+
+#: Task attributes that the annotations of ``shared_task`` do not know.
+_ATTRIBUTES: dict[str, Any] = {
+    "Request": "deferred_signals.worker_request:DeliveryRequest",
+    "Strategy": "deferred_signals.worker_guard:guarded",
+    # Celery 5.7 can retry by itself what has lost its worker. That would neither be counted nor signed anew.
+    "retry_on_worker_lost": False,
+}
+
+
+def _is_for_the_worker(error: BaseException) -> bool:
+    """Whether what came out of a receiver was said to the worker by Celery or its pool, and is no receiver's."""
+    stopped = isinstance(error, SystemExit) and error.code in _STOPPED
+    return stopped or isinstance(error, WorkerShutdown | WorkerTerminate) or is_for_the_greenlet(error)
 
 
 @shared_task(
@@ -30,7 +72,8 @@ REPRS: dict[str, Any] = {"argsrepr": "(<signed payload>)", "kwargsrepr": "{}"}
     track_started=False,
     serializer="json",
     # What is dead for our reasons is said in one line of our own, without a traceback of our code.
-    throws=(DeferredSignalsError,),
+    throws=(OpenError, DecodeError, NotYetKnown, InstanceMissing, TooDeep, WorkerLost),
+    **_ATTRIBUTES,
 )
 def deliver(self: Task[..., Any], payload: str) -> str | None:
     """Run one payload and tell Celery how it ended: it returned, it is retried, or it failed."""
@@ -39,20 +82,32 @@ def deliver(self: Task[..., Any], payload: str) -> str | None:
     request.callbacks = request.errbacks = request.chain = request.chord = None
     # A result backend that stores the arguments gets what logs and events get.
     request.args = (REPRS["argsrepr"],)
-    _, outcome = run(payload)
+    try:
+        _, outcome = run(
+            payload,
+            redelivered=bool((request.delivery_info or {}).get("redelivered") and not request.get(NOT_BEGUN)),
+            # With task_always_eager this is the sender's process.
+            passes=everything if request.is_eager else _is_for_the_worker,
+        )
+    except ConfigurationError as error:
+        if request.is_eager:
+            raise
+        # The settings of this worker are wrong, not the delivery: it waits for a worker whose settings are right.
+        logger.error("A delivery waits, for this worker cannot run any: %s", error)  # noqa: TRY400 - no crash
+        _again(self, payload, UNCONFIGURED_PAUSE, error)
     if outcome.state == "retry":
-        try:
-            raise self.retry(
-                args=(seal(outcome.text),),
-                kwargs={},
-                countdown=outcome.countdown,
-                exc=outcome.error,
-                throw=False,
-                **REPRS,
-            )
-        except Reject as reject:
-            # Celery would drop the message when its retry cannot be published; the original must come back instead.
-            raise Reject(str(reject), requeue=True) from None
+        _again(self, seal(outcome.text), outcome.countdown, outcome.error)
     if outcome.state == "dead":
+        if isinstance(outcome.error, _OBEYED):
+            raise ReceiverInterrupted(f"The receiver raised {type(outcome.error).__name__}.") from outcome.error
         raise outcome.error  # type: ignore[misc]  # nothing dies without an error
     return None if outcome.state == "succeeded" else outcome.state
+
+
+def _again(task: Task[..., Any], payload: str, countdown: float, error: Exception | None) -> NoReturn:
+    """Publish the message's successor, and have Celery acknowledge this one."""
+    try:
+        raise task.retry(args=(payload,), kwargs={}, countdown=countdown, exc=error, throw=False, **REPRS)
+    except Reject as reject:
+        # Celery would drop the message when its retry cannot be published; the original must come back instead.
+        raise Reject(str(reject), requeue=True) from None

@@ -30,8 +30,8 @@ from django.utils.datastructures import ImmutableList, MultiValueDict
 from django.utils.safestring import SafeString
 
 from deferred_signals.codec import Decoder, Encoder
-from deferred_signals.envelope import dump
 from deferred_signals.exceptions import DecodeError, EncodeError, UnknownName
+from deferred_signals.strict_json import dump
 
 from .shop.models import Customer
 from .travel import canonical, travel

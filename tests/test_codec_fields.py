@@ -10,8 +10,8 @@ from django.core.files.base import ContentFile
 from django.db import models
 
 from deferred_signals.codec import Decoder, Encoder
-from deferred_signals.envelope import dump
 from deferred_signals.exceptions import DecodeError, EncodeError, UnknownName
+from deferred_signals.strict_json import dump
 from tests.shop.models import Article, Customer, GiftOrder, Order, Ticket
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deferred_signals.codec import Decoder, Encoder, base
-from deferred_signals.envelope import dump
 from deferred_signals.exceptions import DecodeError, InstanceMissing, NotYetKnown
+from deferred_signals.strict_json import dump
 
 from .test_codec_values import TEXT, VALUES
 

@@ -14,8 +14,8 @@ import pytest
 
 from deferred_signals import register_codec
 from deferred_signals.codec import Decoder, Encoder, base, custom
-from deferred_signals.envelope import dump
 from deferred_signals.exceptions import DecodeError, EncodeError
+from deferred_signals.strict_json import dump
 
 from .travel import canonical, travel
 

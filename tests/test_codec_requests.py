@@ -18,8 +18,8 @@ from rest_framework.request import Request  # type: ignore[import-untyped]
 from deferred_signals import Signal
 from deferred_signals.codec import Decoder, Encoder
 from deferred_signals.codec.requests import RequestSnapshot, environ_snapshot, scope_snapshot
-from deferred_signals.envelope import dump
 from deferred_signals.exceptions import DecodeError, EncodeError, NotCarriedError
+from deferred_signals.strict_json import dump
 
 from .receivers import first, on_request
 from .travel import travel

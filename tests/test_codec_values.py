@@ -44,7 +44,6 @@ from deferred_signals.codec import CarriedError, Decoder, Encoder, NotCarried, b
 from deferred_signals.codec.migrate import MigrationSnapshot
 from deferred_signals.codec.requests import RequestSnapshot
 from deferred_signals.codec.stand_ins import not_carried
-from deferred_signals.envelope import dump
 from deferred_signals.exceptions import (
     ConnectError,
     DecodeError,
@@ -54,6 +53,7 @@ from deferred_signals.exceptions import (
     UnknownReceiver,
 )
 from deferred_signals.references import path_of
+from deferred_signals.strict_json import dump
 
 from .shop.models import Article, Customer
 from .travel import canonical, envelope, travel
@@ -216,7 +216,10 @@ HASHABLE = st.one_of(
     st.sampled_from([*Colour, *Size, *Level, *Right, *Mode, Right.READ | Right.WRITE, Right(0), Mode(2**70 + 5)]),
     st.sampled_from([Number.ONE, Odd.FIRST]),
     st.text("ab/. é", max_size=5).map(pathlib.PurePosixPath),
-    st.text("ab\\: é", max_size=5).map(pathlib.PureWindowsPath),
+    # Python 3.11 says two paths to be equal of which str() makes one, as of \\\\:\\ and \\:
+    st.text("ab\\: é", max_size=5)
+    .map(pathlib.PureWindowsPath)
+    .filter(lambda path: repr(pathlib.PureWindowsPath(str(path))) == repr(path)),
     st.text("ab/. é", max_size=5).map(pathlib.Path),
     st.sampled_from([ZoneInfo("Europe/Vienna"), UTC, timezone(timedelta(hours=1), "CET")]),
     st.sampled_from([function, wrapped, Plain.static, Plain.method, len, os.getcwd, Plain, int, type, type(None)]),
@@ -661,9 +664,6 @@ class Active:
 
     def __setstate__(self, state: Any) -> None:
         self.ran.append("__setstate__")
-
-    def __del__(self) -> None:
-        self.ran.append("__del__")
 
 
 class ActiveTuple(NamedTuple("ActiveTuple", [("x", Any)])):

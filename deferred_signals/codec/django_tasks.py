@@ -8,7 +8,8 @@ from typing import Any
 from ..exceptions import EncodeError, UnknownName
 from ..references import look_up, path_of
 from .base import Decoder, Encoder, add, type_name
-from .named import encoded_fields, found, importable, with_fields
+from .named import found, importable
+from .records import encoded_fields, with_fields
 
 #: Of Django 6, and of the package that brings them to Django 5.
 _TASKS = ("django.tasks.base.Task", "django_tasks.base.Task")

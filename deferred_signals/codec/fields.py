@@ -25,7 +25,10 @@ def _field(encoder: Encoder, value: models.Field[Any, Any]) -> Any:
 
 def _decode_field(decoder: Decoder, data: Any) -> Any:
     label, name = data
-    model = model_of(label)
+    return _field_of(model_of(label), name)
+
+
+def _field_of(model: type[models.Model], name: Any) -> Any:
     try:
         return model._meta.get_field(name)
     except FieldDoesNotExist:
@@ -43,7 +46,7 @@ def _decode_file(decoder: Decoder, data: Any) -> FieldFile:
     instance = decoder.decode(instance)
     if not isinstance(instance, models.Model):
         raise ValueError("not an instance")
-    field = instance._meta.get_field(name)
+    field = _field_of(type(instance), name)
     if not isinstance(field, models.FileField) or not (file is None or type(file) is str):
         raise ValueError("not a file")
     return field.attr_class(instance, field, file)

@@ -11,7 +11,8 @@ from django.utils.datastructures import MultiValueDict
 from ..exceptions import EncodeError
 from .base import Decoder, Encoder, add, type_name
 from .containers import decoded_pairs, pairs
-from .named import TYPING_NOTE, found, importable
+from .named import found, importable
+from .records import TYPING_NOTE
 
 
 def _ordered(encoder: Encoder, value: OrderedDict[Any, Any]) -> Any:

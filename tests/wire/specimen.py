@@ -30,6 +30,7 @@ from django.db.models.signals import post_save
 from django.dispatch import Signal
 
 KEY = "the key of the specimens"
+FERNET_KEY = "dGhlIEZlcm5ldCBrZXkgb2YgdGhlIHNwZWNpbWVucyE="
 FOLDER = Path(__file__).parent
 
 
@@ -148,8 +149,9 @@ def arguments() -> dict[str, Any]:
 
 
 def specimen() -> dict[str, Any]:
-    """The two payloads of the current wire version, and what must become of them."""
+    """The payloads of the current wire version, and what must become of them."""
     from deferred_signals.codec import Decoder, Encoder
+    from deferred_signals.encryption import encrypted
     from deferred_signals.envelope import VERSION, Envelope, seal
     from tests.shop.models import Customer
 
@@ -177,19 +179,32 @@ def specimen() -> dict[str, Any]:
         repeats=1,
         waiting_since=1790000123.5,
     )
+    secret = Envelope(
+        id="0d5b7c52-7f0c-4b8e-8b7e-3a3f1c9a6e21",
+        created=1790000000.5,
+        receiver="shop.receivers.reset_password",
+        signal="shop.signals.password_forgotten",
+        sender=encoder.encode(Customer),
+        kwargs={"link": "https://shop.example/reset/abc/"},
+        context={"language": "en", "timezone": "UTC"},
+        attempt=2,
+        depth=1,
+    )
     decoder = Decoder()
     rowless = {name: data for name, data in first.kwargs.items() if name != "rows"}
     return {
         "version": VERSION,
         "key": KEY,
+        "fernet_key": FERNET_KEY,
         "first": {"payload": seal(first.to_text())},
         "retried": {"payload": seal(retried.to_text())},
+        "encrypted": {"payload": seal(encrypted(secret.to_text()))},
         "arguments": {name: told(decoder.decode(data)) for name, data in rowless.items()},
     }
 
 
 if __name__ == "__main__":
-    settings.DEFERRED_SIGNALS = {"SIGNING_KEYS": [KEY]}
+    settings.DEFERRED_SIGNALS = {"SIGNING_KEYS": [KEY], "ENCRYPTION_KEYS": [FERNET_KEY]}
     settings.ALLOWED_HOSTS = ["testserver"]
     django.setup()
     made = specimen()

@@ -1,0 +1,72 @@
+"""What Celery's worker does with a message of ours around its run; ``Task.Request`` is Celery's hook for that.
+
+It lives in the worker's main process, which must not open a database for it, and not wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from celery.exceptions import TimeLimitExceeded
+from celery.worker import state
+from celery.worker.request import Request
+
+from .tasks import NOT_BEGUN, REPRS, deliver
+
+logger = logging.getLogger("deferred_signals")
+
+
+def _without_the_message(record: logging.LogRecord) -> bool:
+    """Leave out of what Celery's pool logs at DEBUG the arguments of its job: one of them is our message."""
+    if isinstance(record.args, tuple) and any(deliver.name in str(part) for part in record.args):
+        function, *_ = record.args
+        record.args = (function, REPRS["argsrepr"], REPRS["kwargsrepr"])
+    return True
+
+
+# Here, where only workers come by. A logger takes a filter once.
+logging.getLogger("celery.pool").addFilter(_without_the_message)
+
+
+class DeliveryRequest(Request):
+    """A message with a delivery: it comes back after a hard time limit, and says whether its run can have begun."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Results and signals of the main process tell what stands here; the pool gets the body.
+        self.request_dict["args"] = self.args
+        # The worker that had it was only keeping it for later, so it cannot have been the end of it. What waits for a
+        # countdown is given from worker to worker, as often as they are restarted.
+        if self.eta and datetime.now(UTC) < self.eta:
+            self.request_dict[NOT_BEGUN] = True
+
+    @property
+    def args(self) -> list[str]:
+        """What logs and events say of the arguments, for whoever asks: hooks and signals of Celery's."""
+        return [REPRS["argsrepr"]]
+
+    def info(self, safe: bool = False) -> Any:
+        """What remote control, and so Flower, tells of a message: Celery's, but never the payload."""
+        return super().info(safe=True)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Celery's, but for a hard time limit: the pool calls ``on_timeout`` next, which says all there is to say."""
+        # Newer Celery wraps it. With return_ok it is what a receiver has raised.
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, TimeLimitExceeded) and not return_ok:
+            return None
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """After a hard time limit the message goes back; flagged by the broker, it counts as a crash.
+
+        Celery would acknowledge it: the delivery would be gone without a word to observers.
+        """
+        if soft:
+            super().on_timeout(soft, timeout)
+            return
+        state.task_ready(self)
+        logger.error("%s[%s] ran into its hard time limit (%s s): its process is ended", self.name, self.id, timeout)
+        self.reject(requeue=True)

@@ -1,0 +1,260 @@
+"""The guard at the worker's door, before Celery's own strategy: nothing that stands in the queue makes that raise."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+from celery import Celery, signals
+from celery.worker import state
+from django.test import override_settings
+from hypothesis import given
+from hypothesis import strategies as st
+from kombu.message import Message
+
+from deferred_signals.tasks import deliver
+from tests.integration.letters import HOSTILE, REFUSED, Letter, letter
+
+PAYLOAD = '{"v":1,"id":"1"}:signature'
+
+
+class Received(Message):
+    """A message as a transport hands it over; says what has become of it."""
+
+    rejected = False
+
+    def reject_log_error(self, logger: Any, errors: Any, requeue: bool = False) -> None:
+        assert not requeue
+        self.rejected = True
+
+
+class Pool:
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def apply_async(self, trace: Any, args: Any, **options: Any) -> None:
+        # As billiard does, and then as the child does.
+        self.given.append((pickle.loads(pickle.dumps(args)), options))
+
+
+class Consumer(SimpleNamespace):
+    __hash__ = object.__hash__  # type: ignore[assignment]  # it sends signals
+
+
+class Worker(NamedTuple):
+    pool: Pool
+    message: Received
+
+
+def app(**settings: Any) -> Celery:
+    made = Celery("guarded", broker="memory://", set_as_current=False, changes=settings)
+    made.finalize()
+    return made
+
+
+APP = app()
+
+
+def receive(made: Letter, celery: Celery = APP, **parts: Any) -> Worker:
+    """Let a worker of Celery's, without its loop and its processes, have a message."""
+    body = made.body if isinstance(made.body, bytes) else json.dumps(made.body).encode()
+    said: dict[str, Any] = {
+        "body": body,
+        "content_type": made.content_type,
+        "content_encoding": made.content_encoding,
+        "headers": {name: value for name, value in made.headers.items() if name != "compression"},
+        "properties": {"correlation_id": "1", **made.properties},
+        "delivery_info": {"exchange": "", "routing_key": "celery"},
+        "accept": {"application/json"},
+    }
+    message = Received(**{**said, **parts})
+    if "compression" in made.headers:
+        message.headers["compression"] = made.headers["compression"]  # after its body was decompressed
+    pool = Pool()
+    consumer = Consumer(
+        hostname="worker",
+        connection_errors=(),
+        event_dispatcher=None,
+        timer=SimpleNamespace(call_at=lambda eta, call, args, priority: call(*args)),
+        qos=SimpleNamespace(increment_eventually=lambda: None),
+        disable_rate_limits=True,
+        task_buckets={},
+        on_task_request=lambda request: request.execute_using_pool(pool),
+        _limit_task=None,
+        _limit_post_eta=None,
+        controller=SimpleNamespace(state=state),
+        pool=pool,
+    )
+    consumer.apply_eta_task = consumer.on_task_request
+    handle = celery.tasks[deliver.name].start_strategy(celery, consumer)
+    # As Celery's consumer does: what has no task in its headers is decoded there.
+    decoded = None if "task" in message.headers else message.decode()
+    try:
+        handle(message, decoded, lambda *args: None, lambda *args: None, [])
+    finally:
+        state.reserved_requests.clear()
+        state.requests.clear()
+        state.revoked.clear()
+    return Worker(pool, message)
+
+
+def arguments(worker: Worker) -> list[Any]:
+    """What the child process will call the task with."""
+    [((*_, body, content_type, _), _)] = worker.pool.given
+    return list((json.loads(body) if content_type else body)[:2])
+
+
+def test_what_a_sender_of_ours_writes_is_run_as_it_is() -> None:
+    worker = receive(
+        letter(PAYLOAD, shadow="shop.receivers.welcome", timelimit=[5, 3.5], retries=2, trace={"id": ["x"]})
+    )
+    [((name, number, request, body, content_type, _), options)] = worker.pool.given
+    assert (name, number) == (deliver.name, worker.message.headers["id"])
+    assert (options["timeout"], options["soft_timeout"]) == (5, 3.5)
+    assert (request["shadow"], request["retries"], request["trace"]) == ("shop.receivers.welcome", 2, {"id": ["x"]})
+    assert content_type == "application/json"
+    assert body == worker.message.body
+    assert json.loads(body) == [[PAYLOAD], {}, dict.fromkeys(["callbacks", "errbacks", "chain", "chord"])]
+    assert not worker.message.rejected
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_message_is_refused_or_cleaned(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    hostile = HOSTILE[name]
+    caplog.set_level(logging.ERROR)
+    worker = receive(hostile.make(PAYLOAD))
+    refused = hostile.said == REFUSED
+    assert worker.message.rejected is refused
+    assert len(worker.pool.given) == (not refused)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == refused
+    assert all(line.startswith("A message for deferred_signals.deliver is refused: ") for line in lines)
+    assert all(line.isprintable() and len(line) < 300 for line in lines)
+    for (_, number, request, body, _, _), _ in worker.pool.given:
+        assert number.isprintable()
+        assert not any(map(request.get, ["callbacks", "errbacks", "chain", "chord", "group", "get", "is_eager"]))
+        assert "alarm" not in str(body)
+        assert str(request.get("shadow")).isprintable()
+
+
+def test_who_listens_to_celery_hears_of_what_is_refused() -> None:
+    heard: list[Any] = []
+
+    def listen(sender: Any, message: Any, exc: Any, **kwargs: Any) -> None:
+        heard.append((message, str(exc)))
+
+    signals.task_rejected.connect(listen, weak=False)
+    try:
+        worker = receive(HOSTILE["a number"].make(PAYLOAD))
+    finally:
+        signals.task_rejected.disconnect(listen)
+    assert heard == [(worker.message, "its arguments are not one string.")]
+
+
+@pytest.mark.parametrize("eta", ["2020-01-01T00:00:00+00:00", "2020-01-01T00:00:00", "3000-01-01T00:00:00+00:00"])
+def test_a_time_is_a_time(eta: str) -> None:
+    assert len(receive(letter(PAYLOAD, eta=eta, expires="3000-01-01T00:00:00+00:00")).pool.given) == 1
+
+
+@pytest.mark.parametrize("kind", [str, bytes, bytearray])
+def test_a_body_may_be_of_any_kind_that_transports_make(kind: Any) -> None:
+    text = b'[["\\ud83d\\ude00"], {}, {}]'
+    assert arguments(receive(letter(PAYLOAD), body=text.decode() if kind is str else kind(text))) == [
+        ["\U0001f600"],
+        {},
+    ]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"body": None},
+        {"body": 5},
+        {"body": ["x"]},
+        {"content_type": ["x"]},
+        {"content_type": None},
+        {"content_encoding": ["x"]},
+        {"delivery_info": {"exchange": {"a": 1}, "routing_key": "x"}},
+        {"delivery_info": {"exchange": "", "routing_key": ["x"]}},
+        {"delivery_info": {"exchange": "a\nb"}},
+        {"delivery_info": {"x": [[[[[[[[[[]]]]]]]]]]}},
+        {"properties": {"x": [[[[[[[[[[]]]]]]]]]]}},
+        {"properties": {"x": "x" * 100_000}},
+    ],
+    ids=str,
+)
+def test_what_only_a_raw_message_can_say_is_refused(parts: dict[str, Any]) -> None:
+    assert receive(letter(PAYLOAD), **parts).message.rejected
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.5, 10**400, True, "5", [5]])
+def test_a_time_limit_is_a_number_of_seconds(number: Any) -> None:
+    made = letter(PAYLOAD, timelimit=[None, number])
+    worker = receive(made, headers=made.headers)
+    assert worker.message.rejected
+
+
+def test_compression_is_refused_unless_the_project_compresses_its_messages() -> None:
+    made = letter(PAYLOAD, compression="application/x-gzip")
+    assert receive(made).message.rejected
+    assert not receive(made, app(task_compression="gzip")).message.rejected
+
+
+@override_settings(DEFERRED_SIGNALS={"MAX_SIZE": 1000, "BACKEND": "memory"})
+def test_the_largest_payload_that_can_be_sent_is_let_in() -> None:
+    # Each of these is three bytes in the payload, and six in Celery's JSON; the worst there are.
+    assert not receive(letter("\u0100" * 500)).message.rejected
+    assert receive(letter("x" * 70_000)).message.rejected
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_both_protocols_of_celery_are_served(protocol: int) -> None:
+    celery = app(task_protocol=protocol)
+    made = celery.amqp.create_task_message("1", deliver.name, [PAYLOAD], {}, countdown=5, time_limit=7, retries=3)
+    worker = receive(Letter(made.body, dict(made.headers), properties=dict(made.properties)), celery)
+    [((name, number, request, *_), options)] = worker.pool.given
+    assert arguments(worker) == [[PAYLOAD], {}]
+    assert (name, number, request["retries"], options["timeout"]) == (deliver.name, "1", 3, 7)
+
+
+HEADERS = [
+    *("id", "shadow", "eta", "expires", "retries", "timelimit", "root_id", "parent_id", "group", "stamps", "x", "utc"),
+    *("stamped_headers", "ignore_result", "argsrepr", "kwargsrepr", "origin", "headers", "callbacks", "chain", "get"),
+    *("chord", "errbacks", "delivery_info", "properties", "replaced_task_nesting"),
+]
+PARTS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.datetimes().map(str)
+    | st.sampled_from(["x", "2026-01-02T03:04:05", "9999-12-31T23:59:59-14:00", 10**400, "\n"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.sampled_from(HEADERS), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(HEADERS), PARTS, max_size=4),
+    st.none() | PARTS | st.lists(PARTS, min_size=3, max_size=3) | st.tuples(st.just([PAYLOAD]), st.just({}), PARTS),
+    st.dictionaries(st.sampled_from(["exchange", "routing_key", "redelivered", "priority", "reply_to"]), PARTS),
+)
+def test_no_message_makes_celery_raise_in_the_main_process(
+    headers: dict[str, Any], body: Any, said: dict[str, Any]
+) -> None:
+    made = letter(PAYLOAD, **headers)
+    if body is not None:
+        made.body = body
+    worker = receive(made, delivery_info=said, properties=said)
+    assert worker.message.rejected + len(worker.pool.given) <= 1
+    for (_, number, *_), _ in worker.pool.given:
+        assert type(number) is str
+        [[payload], kwargs] = arguments(worker)
+        assert (type(payload), kwargs) == (str, {})

@@ -1,0 +1,49 @@
+"""What a release that changes the wire does, for the tests of rolling releases: it writes the next version, reads both.
+
+Its change is one that an older worker cannot read: ``kwargs`` is called ``arguments``.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from deferred_signals import envelope
+from deferred_signals.envelope import Envelope
+
+BEFORE = envelope.VERSION
+NEXT = BEFORE + 1
+_to_text, _read = Envelope.to_text, envelope._read
+
+
+def to_text(self: Envelope) -> str:
+    return json.dumps(_renamed(json.loads(_to_text(self)), "kwargs", "arguments"))
+
+
+def read(data: Any) -> Envelope:
+    """The reader of the version before stays; a step makes of the new version what it reads."""
+    if isinstance(data, dict) and data.get("v") == NEXT:
+        data = _renamed(data, "arguments", "kwargs")
+    return _read(data)
+
+
+def _renamed(data: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    return {new if key == old else key: value for key, value in data.items()}
+
+
+def install() -> None:
+    envelope.VERSION = NEXT
+    envelope._read = read
+    Envelope.to_text = to_text  # type: ignore[method-assign]
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """For a time only, in a process that is also the release before."""
+    install()
+    try:
+        yield
+    finally:
+        envelope.VERSION = BEFORE
+        envelope._read = _read
+        Envelope.to_text = _to_text  # type: ignore[method-assign]
