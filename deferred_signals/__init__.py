@@ -9,6 +9,7 @@ from .context import register_carrier
 from .delivery import Delivery, current_delivery
 from .dispatch import Signal, connect, disconnect, receiver
 from .exceptions import Discard, Retry
+from .handover import publish_again
 from .suppression import suppress
 
 __version__ = "0.1.0.dev0"
@@ -22,6 +23,7 @@ __all__ = [
     "connect",
     "current_delivery",
     "disconnect",
+    "publish_again",
     "receiver",
     "register_carrier",
     "register_codec",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from . import backends
+from . import backends, registry
 from .delivery import Delivery
+from .envelope import unseal
+from .exceptions import PublishError
 from .signals import announce, delivery_published, delivery_unpublished
 
 logger = logging.getLogger("deferred_signals")
@@ -35,6 +38,32 @@ def hand_over(deliveries: Sequence[Delivery]) -> list[backends.Failure]:
         for delivery, error in failures:
             announce(delivery_unpublished, delivery.function, delivery=delivery, error=error)
     return failures
+
+
+def publish_at_once(delivery: Delivery) -> None:
+    """Hand a delivery over without waiting for a commit. Raises PublishError when the broker does not take it."""
+    failures = hand_over([delivery])
+    if failures:
+        raise PublishError(f"The delivery to {delivery.receiver} could not be published.") from failures[0][1]
+
+
+def publish_again(payload: str) -> Delivery:
+    """Publish at once what could not be published before: the ``payload`` of a delivery that an observer has saved.
+
+    It keeps its id, and takes the route and the other options of the message from the receiver as it is connected now.
+    Raises OpenError when the payload is not authentic or older than ``MAX_AGE``, UnknownReceiver when no such receiver
+    or signal is known here, and PublishError when the broker does not take it this time either.
+    """
+    envelope = unseal(payload)
+    registration = registry.get(envelope.receiver)
+    signal = registry.signal_for(envelope.signal, registration)
+    connections = sorted(registration.connections(), key=lambda one: one.signal is not signal)
+    options = connections[0].options if connections else registration.options
+    if envelope.encrypted is not None:
+        options = dataclasses.replace(options, encrypt=False)  # it travels on as the token that it is
+    delivery = Delivery.of(envelope, envelope.to_text(), options)
+    publish_at_once(delivery)
+    return delivery
 
 
 def _log(failures: Sequence[backends.Failure]) -> None:

@@ -9,7 +9,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from .delivery import Delivery
-from .exceptions import PublishError
 from .frames import Buffer
 from .handover import hand_over
 
@@ -35,10 +34,3 @@ def publish(delivery: Delivery, alias: str) -> Delivery:
         )
     hand_over([delivery])
     return delivery
-
-
-def publish_at_once(delivery: Delivery) -> None:
-    """Hand a delivery over without waiting for a commit. Raises PublishError when the broker does not take it."""
-    failures = hand_over([delivery])
-    if failures:
-        raise PublishError(f"The delivery to {delivery.receiver} could not be published.") from failures[0][1]

@@ -18,6 +18,7 @@ from celery import Celery
 from celery.app import app_or_default
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.exceptions import Retry as CelerysRetry
 from celery.signals import before_task_publish, setup_logging, task_failure
 from django.apps import apps
 from django.db import connections, transaction
@@ -26,13 +27,14 @@ from kombu import Queue
 from deferred_signals import Delivery, Retry, Signal, backends, current_delivery
 from deferred_signals.backends.celery import CeleryBackend
 from deferred_signals.backends.immediate import ImmediateBackend
-from deferred_signals.backends.lanes import Job, Lane
+from deferred_signals.backends.job import Job
+from deferred_signals.backends.lanes import Lane
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.envelope import unseal
 from deferred_signals.exceptions import ConfigurationError, OpenError, PublishError
 from deferred_signals.outcome import Outcome
 from deferred_signals.signals import delivery_finished, delivery_published, delivery_unpublished
-from deferred_signals.tasks import deliver
+from deferred_signals.tasks import UNCONFIGURED_PAUSE, deliver
 from tests import receivers
 from tests.receivers import asynchronous, curious, discards, first, second, troubled
 from tests.servers import Redis
@@ -258,12 +260,14 @@ class TestAProcessThatCannotPublish:
 
 
 @pytest.fixture
-def backend(celery_app: Celery, settings: Any) -> CeleryBackend:
+def backend(celery_app: Celery, settings: Any) -> Iterator[CeleryBackend]:
     made = use(settings, "celery", PUBLISH_TIMEOUT=0.3)
     assert isinstance(made, CeleryBackend)
     made._ready = False
-    made._free.clear()
-    return made
+    made._brokers.clear()
+    yield made
+    for broker in made._brokers.values():
+        broker.breaker.close()
 
 
 def messages(app: Celery) -> list[Any]:
@@ -273,8 +277,16 @@ def messages(app: Celery) -> list[Any]:
         return list(iter(lambda: queue.get(no_ack=True), None))
 
 
+def publishing_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "deferred_signals-publish"}
+
+
+def is_away(backend: CeleryBackend) -> bool:
+    return any(broker.breaker.is_open for broker in backend._brokers.values())
+
+
 def free_lanes(backend: CeleryBackend) -> list[Lane]:
-    return [lane for lanes in backend._free.values() for lane in lanes]
+    return [lane for broker in backend._brokers.values() for lane in broker.free]
 
 
 class TestTheMessage:
@@ -300,7 +312,8 @@ class TestTheMessage:
         one, two = messages(celery_app)
         assert one.properties["priority"] == 3
         assert one.headers["timelimit"] == [9, None]
-        assert one.headers["eta"] < one.headers["expires"]
+        assert one.headers["eta"]
+        assert one.headers["expires"] is None  # we judge it
         assert two.headers["timelimit"] == [None, 5]
         assert two.headers["tenant"] == "acme"
         assert two.headers["ignore_result"] is False
@@ -342,7 +355,7 @@ class TestTheLanes:
 
         @before_task_publish.connect
         def changes(**kwargs: Any) -> None:
-            backend._free.clear()
+            backend._brokers.clear()
 
         try:
             ring()
@@ -382,7 +395,7 @@ class TestTheLanes:
         (lane,) = free_lanes(backend)
         monkeypatch.setattr(os, "getpid", lambda: -1)
         ring()
-        assert lane not in [free for (pid, *_), lanes in backend._free.items() if pid == -1 for free in lanes]
+        assert lane not in [free for (pid, *_), broker in backend._brokers.items() if pid == -1 for free in broker.free]
         assert lane in backend._all
         assert lane.thread.is_alive()
 
@@ -406,7 +419,7 @@ class TestTheLanes:
     def test_a_lane_that_was_left_publishes_no_more(self, backend, celery_app, link, caplog):
         link(bell, first)
         link(bell, second)
-        threads = set(threading.enumerate())
+        threads = publishing_threads()
         let_go = threading.Event()
 
         @before_task_publish.connect
@@ -417,7 +430,7 @@ class TestTheLanes:
             with transaction.atomic():
                 bell.send(sender=None)
             assert "tests.receivers.first (1), tests.receivers.second (1)" in caplog.text
-            (left,) = set(threading.enumerate()) - threads
+            (left,) = publishing_threads() - threads
             let_go.set()
             eventually(lambda: not left.is_alive())
         finally:
@@ -496,6 +509,7 @@ class TestOnRedis:
         assert "Could not be published" in caplog.text
         redis.restart()
         redis.wait_ready()
+        eventually(lambda: not is_away(backend))
         delivery = ring()
         # On a slow machine the lane was left before it gave up; then the one called lost may have arrived as well.
         assert {message.headers["id"] for message in messages(celery_app)} - {lost.id} == {delivery.id}
@@ -547,14 +561,14 @@ class TestABrokerThatIsAway:
     def test_a_silent_broker_is_left_after_the_allowed_time(self, backend, celery_app, link, silent_broker):
         celery_app.conf.broker_write_url = f"redis://127.0.0.1:{silent_broker.getsockname()[1]}/0"
         link(bell, first, on_commit=False)
-        threads = set(threading.enumerate())
+        threads = publishing_threads()
         started = time.monotonic()
         with pytest.raises(PublishError) as caught:
             bell.send(sender=None)
         assert "did not answer for 0.3 s" in str(caught.value.__cause__)
         assert time.monotonic() - started < 5
         assert not free_lanes(backend)
-        (left,) = set(threading.enumerate()) - threads
+        (left,) = publishing_threads() - threads
         silent_broker.accept()[0].close()
         silent_broker.close()
         eventually(lambda: not left.is_alive())
@@ -613,7 +627,7 @@ class TestTheTask:
             failures.append(exception)
 
         task_failure.connect(observer)
-        for payload in ("os.system:forged", 7, {"v": 1}, None):
+        for payload in ("os.system:forged", "", ":", "{}"):
             deliver.apply_async((payload,))
         eventually(lambda: len(failures) == 4)
         assert {type(failure) for failure in failures} == {OpenError}
@@ -650,3 +664,33 @@ class TestTheTask:
             finally:
                 deliver.pop_request()
         assert vars(caught.value)["requeue"] is True
+
+    def test_a_worker_whose_settings_are_wrong_loses_nothing(self, celery_app, link, settings, memory, caplog, calls):
+        link(bell, first)
+        ring()
+        (_, payload) = memory.payloads.pop()
+        settings.DEFERRED_SIGNALS = {"MAX_AGE": "never"}
+        name = celery_app.conf.task_default_queue
+        deliver.push_request(
+            id="x", args=(payload,), kwargs={}, called_directly=False, retries=0, delivery_info={"routing_key": name}
+        )
+        try:
+            with pytest.raises(CelerysRetry) as caught:
+                deliver.run(payload)
+        finally:
+            deliver.pop_request()
+        assert vars(caught.value)["when"] == UNCONFIGURED_PAUSE
+        assert not calls
+        assert "DEFERRED_SIGNALS['MAX_AGE'] must be" in caplog.text
+        with celery_app.connection_for_write() as connection, connection.SimpleQueue(name) as queue:
+            message = queue.get(timeout=10)
+            message.ack()
+        assert message.payload[0] == [payload]
+
+    def test_an_eager_process_whose_settings_are_wrong_says_so(self, celery_app, link, settings, memory):
+        link(bell, first)
+        ring()
+        (_, payload) = memory.payloads.pop()
+        settings.DEFERRED_SIGNALS = {"MAX_AGE": "never"}
+        with pytest.raises(ConfigurationError, match="MAX_AGE"):
+            deliver.apply((payload,), throw=True)

@@ -12,13 +12,16 @@ from celery.app import app_or_default
 from celery.exceptions import SoftTimeLimitExceeded
 from django.apps import apps
 from django.core.signals import setting_changed
+from kombu.exceptions import OperationalError
 
 from .. import conf
 from ..delivery import Delivery
 from ..exceptions import ConfigurationError, PublishError
 from ..tasks import deliver
 from .base import Backend, Failure
-from .lanes import Job, Lane
+from .breaker import Breaker
+from .job import Job
+from .lanes import Lane
 
 
 class _Read(NamedTuple):
@@ -30,14 +33,22 @@ class _Read(NamedTuple):
     broker: Any
 
 
+class _Broker(NamedTuple):
+    """What is kept for one broker of one app in one process."""
+
+    #: The lanes that nobody uses now.
+    free: deque[Lane]
+    breaker: Breaker
+
+
 class CeleryBackend(Backend):
     """Publishes through the current Celery app, its routes and its broker settings."""
 
     interruptions = (SoftTimeLimitExceeded,)
 
     def __init__(self) -> None:
-        #: The lanes that nobody uses now, by process, app and broker.
-        self._free: dict[Any, deque[Lane]] = {}
+        #: By process, app and URL.
+        self._brokers: dict[Any, _Broker] = {}
         #: All lanes. Also those of a parent process: a connection that is collected in a child shuts its socket down.
         self._all: set[Lane] = set()
         self._read: _Read | None = None
@@ -86,10 +97,14 @@ class CeleryBackend(Backend):
         if settings.eager:
             return _run_eagerly(deliveries)
         key = (os.getpid(), app, str(settings.broker))
-        lane = self._take(key)
+        broker = self._broker(key)
+        refusal = broker.breaker.refusal(len(deliveries))
+        if refusal is not None:
+            return [(delivery, refusal) for delivery in deliveries]
+        patience = conf.current().publish_timeout
+        lane = self._take(broker, app, patience)
         job = Job(deliveries, _ancestry())
         lane.jobs.put(job)
-        patience = conf.current().publish_timeout
         try:
             in_time = job.wait(patience)
         except BaseException:
@@ -98,31 +113,41 @@ class CeleryBackend(Backend):
             raise
         if in_time:
             self._give_back(lane, key)
+            if isinstance(job.away, OperationalError):  # and not, say, a wrong password
+                broker.breaker.open(job.away, patience)
             return job.failures
         self._all.discard(lane)
         error = PublishError(f"The broker did not answer for {patience:g} s.")
-        return [*job.failures, *((delivery, error) for delivery in deliveries[job.done :])]
+        broker.breaker.open(error, patience)
+        return job.unpublished(error)
 
-    def _take(self, key: Any) -> Lane:
-        """A lane that is free, or a new one; not one of the parent process, another app or other broker settings."""
-        if key not in self._free:
-            for old in [old for old in self._free if old[:2] == key[:2]]:
-                for lane in self._free.pop(old):
+    def _broker(self, key: Any) -> _Broker:
+        """What there is for this broker; not of the parent process, another app or other broker settings."""
+        broker = self._brokers.get(key)
+        if broker is None:
+            for old in [old for old in self._brokers if old[:2] == key[:2]]:
+                lanes, breaker = self._brokers.pop(old)
+                breaker.close()
+                for lane in lanes:
                     self._retire(lane)
-            self._free[key] = deque()
+            broker = self._brokers.setdefault(key, _Broker(deque(), Breaker(key[1])))
+        return broker
+
+    def _take(self, broker: _Broker, app: Celery, patience: float) -> Lane:
+        """A lane that is free, or a new one."""
         try:
-            return self._free[key].pop()
+            return broker.free.pop()
         except IndexError:
-            lane = Lane(key[1])
+            lane = Lane(app, patience)
             self._all.add(lane)
             return lane
 
     def _give_back(self, lane: Lane, key: Any) -> None:
-        free = self._free.get(key)
-        if free is None:
+        broker = self._brokers.get(key)
+        if broker is None:
             self._retire(lane)  # the broker's settings have changed meanwhile
         else:
-            free.append(lane)
+            broker.free.append(lane)
 
     def _retire(self, lane: Lane) -> None:
         lane.jobs.put(None)

@@ -9,12 +9,10 @@ connection is the lane's, so nothing of it is shared with other threads or, afte
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
-from contextvars import Context, copy_context
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery
 from django.db import connections
@@ -22,55 +20,28 @@ from kombu.exceptions import OperationalError
 
 from ..delivery import Delivery
 from ..tasks import REPRS, deliver
-from .base import Failure
+from .broker import RETRIES, Producer, Unroutable, connect
+from .job import Job
 
-#: A stale connection is replaced at once and a refused one tried again; the caller's patience bounds the whole.
-RETRY_POLICY = {"max_retries": 3, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.3}
+#: Connections that may break under one message, before it is the message's fault.
+CONNECTIONS = 3
+#: Messages of one job that may break them, before it is the broker's fault.
+STRIKES = 2
+#: Seconds until a lane that was left behind gives up itself: so many times the caller's patience, and at least.
+TIMES, AT_LEAST = 2.0, 5.0
 
 
-class Job:
-    """One hand-over: deliveries in, failures out, progress visible to whoever waits."""
-
-    def __init__(self, deliveries: Sequence[Delivery], ancestry: dict[str, Any]) -> None:
-        self.deliveries = deliveries
-        self.ancestry = ancestry
-        self.context: Context = copy_context()
-        self.failures: list[Failure] = []
-        self.done = 0
-        self.abandoned = False
-        self._claim = threading.Lock()
-        # Held until it is finished. A lock and not an Event: one waits, once, and this is in the time of every commit.
-        self._running = threading.Lock()
-        self._running.acquire()
-
-    def finish(self) -> None:
-        """Let the caller go on."""
-        self._running.release()
-
-    def settle(self) -> bool:
-        """Called once by either side, lane and caller: True for the one that comes first."""
-        return self._claim.acquire(blocking=False)
-
-    def wait(self, patience: float) -> bool:
-        """Wait until it is finished, True, or until nothing has moved for ``patience`` seconds, False."""
-        seen, since = 0, time.monotonic()
-        while not self._running.acquire(timeout=patience / 4):
-            if self.done != seen:
-                seen, since = self.done, time.monotonic()
-            elif time.monotonic() - since >= patience and self.settle():
-                self.abandoned = True
-                return False
-        return True
+class NoConnection(Exception):
+    """The broker cannot be had at all, so the deliveries that follow would fail alike; ``__cause__`` says why."""
 
 
 class Lane:
     """A thread that publishes jobs over a broker connection of its own."""
 
-    def __init__(self, app: Celery) -> None:
-        # RabbitMQ confirms each message unless the project says otherwise: a broken connection loses them silently.
-        options = {"confirm_publish": True, **app.conf.broker_transport_options}
-        self.connection = app.connection_for_write(transport_options=options)
-        self.producer = app.amqp.Producer(self.connection, auto_declare=False)
+    def __init__(self, app: Celery, patience: float) -> None:
+        self.app = app
+        self.connection = connect(app, max(TIMES * patience, AT_LEAST))
+        self.producer = Producer(self.connection)
         # By the app and not by the shared task: Celery's current app is another in each thread.
         self.task = app.tasks[deliver.name]
         #: Whether a message's queue follows from its options; not where functions of the project choose it.
@@ -91,7 +62,10 @@ class Lane:
             in_time = job.settle()
             job.finish()
             if not in_time:
-                break
+                self.connection.collect()  # to close it politely takes an answer
+                return
+            if job.failures:
+                self._begin_anew()  # it may have ended at a server that is no longer the right one
             del job
         self.connection.release()
 
@@ -100,25 +74,75 @@ class Lane:
             if job.abandoned:
                 return
             try:
-                self._publish_one(delivery, job.ancestry)
+                self._publish_one(delivery, job)
+            except NoConnection as gone:
+                job.away = error = cast("Exception", gone.__cause__)
+                job.failures += [(other, error) for other in job.deliveries[job.done :]]
+                job.done = len(job.deliveries)
+                return
             except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
                 job.failures.append((delivery, error))
-                if isinstance(error, OperationalError) and not self.connection.connected:
-                    # The broker is away: the others would fail as slowly, one after another.
-                    job.failures += [(other, error) for other in job.deliveries[job.done + 1 :]]
-                    job.done = len(job.deliveries)
-                    return
             job.done += 1
 
-    def _publish_one(self, delivery: Delivery, ancestry: dict[str, Any]) -> None:
+    def _publish_one(self, delivery: Delivery, job: Job) -> None:
+        """Publish, if need be over a new connection: the old one may be stale, its declarations out of date."""
+        broken = 0
+        while True:
+            self._connect(job)
+            try:
+                return self._send_declared(delivery, job.ancestry)
+            except Unroutable as error:
+                route = delivery.options.route
+                if route in job.renewed:
+                    raise
+                job.renewed.add(route)
+                self._begin_anew()
+                self._connect(job)
+                self._declare_queues_of(error.exchange)
+            except OperationalError as error:
+                if isinstance(error.__cause__, self.connection.channel_errors):
+                    raise  # an answer: Redis is out of memory, or a replica
+                self._begin_anew()
+                broken += 1
+                if broken < CONNECTIONS and not job.abandoned:
+                    continue
+                job.strikes += 1
+                if job.strikes >= STRIKES or job.abandoned:
+                    raise NoConnection from error
+                self._connect(job)
+                raise
+
+    def _connect(self, job: Job) -> None:
+        if self.connection.connected:
+            return
+
+        def give_up(error: Exception, pause: float) -> None:
+            if job.abandoned:
+                raise error
+
+        try:
+            self.connection.ensure_connection(errback=give_up, **RETRIES)
+        except Exception as error:
+            raise NoConnection from error
+
+    def _begin_anew(self) -> None:
+        """Drop the connection, and with it what it knows to be declared."""
+        self.connection.collect()
+        self.producer.revive(self.connection)  # type: ignore[arg-type]  # a connection is right, says its code
+        self.declared.clear()
+
+    def _declare_queues_of(self, exchange: str) -> None:
+        """Declare the project's queues there: for a message that names no queue Celery declares none."""
+        for queue in self.app.amqp.queues.values():
+            if exchange and queue.exchange.name == exchange:
+                self.producer.maybe_declare(queue)
+
+    def _send_declared(self, delivery: Delivery, ancestry: dict[str, Any]) -> None:
         """Publish as Celery does, but look after a queue only once on a connection, which is a tenth of the work."""
         route = delivery.options.route
         if route in self.declared:
-            try:
-                return self._send(delivery, ancestry, declare=[], retry=False)
-            except OperationalError:
-                self.declared.clear()  # the connection was stale: now with all that Celery does about it
-        self._send(delivery, ancestry, retry=True, retry_policy=RETRY_POLICY)
+            return self._send(delivery, ancestry, declare=[])
+        self._send(delivery, ancestry)
         self._keep_client()
         if self.static:
             self.declared.add(route)
@@ -139,12 +163,14 @@ class Lane:
                 channel.conn_or_acquire = lambda given=None: nullcontext(given or client)
 
     def _send(self, delivery: Delivery, ancestry: dict[str, Any], **how: Any) -> None:
-        self.task.apply_async(
+        self.task.apply_async(  # type: ignore[call-arg]  # what Celery does not know it gives to the producer
             (delivery.payload,),
             task_id=delivery.id,
             producer=self.producer,
             shadow=delivery.receiver,
             add_to_parent=False,
+            retry=False,
+            mandatory=True,
             **how,
             **REPRS,
             **ancestry,
