@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import connections, models
 
-from . import backends, conf, django_signals, registry
+from . import backends, conf, django_signals, encryption, registry
 from .codec.snapshots import carried
 from .exceptions import ConfigurationError
 from .references import is_model, look_up, model_by_label, path_of
@@ -35,6 +35,30 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[che
     except ConfigurationError as error:
         hint = "Only a process that makes no deliveries can do without."
         return [checks.Warning(str(error), hint=hint, id="deferred_signals.W001")]
+    return []
+
+
+def check_encryption(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """E006: deliveries are to be encrypted, or keys for it are there, and this process cannot do it."""
+    values, problems = conf.read(getattr(settings, "DEFERRED_SIGNALS", None) or {})
+    if problems:
+        return []  # E001 says so
+    stand_ins = [stand_in for one in registry.registrations() for stand_in in one.connections()]
+    by_option = sorted({stand_in.registration.name for stand_in in stand_ins if stand_in.options.encrypt})
+    if not (by_option or values.get("encrypt") or values.get("encryption_keys")):
+        return []
+    try:
+        encryption.check()
+    except ConfigurationError as error:
+        wanted = f"The option encrypt=True of {', '.join(by_option)}" if by_option else "DEFERRED_SIGNALS"
+        return [
+            checks.Error(
+                f"{wanted} asks for encryption. {error}",
+                hint="Every process that sends or delivers needs cryptography and the same ENCRYPTION_KEYS; "
+                "cryptography.fernet.Fernet.generate_key() makes one.",
+                id="deferred_signals.E006",
+            )
+        ]
     return []
 
 
@@ -99,6 +123,9 @@ def _sensitive_fields(receiver: str, model: type[models.Model], stand_in: Any) -
     # Who says fields= has chosen; and a key cannot be left out.
     if options.fields is not None or not (options.instance == "snapshot" or of_itself or options.changes):
         return
+    by_setting = conf.read(getattr(settings, "DEFERRED_SIGNALS", None) or {})[0].get("encrypt", False)
+    if by_setting if options.encrypt is None else options.encrypt:
+        return
     keys = {field.name for field in carried(model, (), ())}
     names = [
         field.name
@@ -111,7 +138,8 @@ def _sensitive_fields(receiver: str, model: type[models.Model], stand_in: Any) -
         yield checks.Warning(
             f"The deferred receiver {receiver!r} gets {what} of {model._meta.label}, which carry "
             f"{', '.join(map(repr, names))} to the broker, where they can be read.",
-            hint=f"Leave them out with exclude=({exclude},), or name what the receiver needs with fields=(...).",
+            hint=f"Leave them out with exclude=({exclude},), name what the receiver needs with fields=(...), or let "
+            "them travel with encrypt=True.",
             obj=receiver,
             id="deferred_signals.W002",
         )

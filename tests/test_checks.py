@@ -111,7 +111,10 @@ def test_a_snapshot_with_sensitive_fields_is_a_warning(link, signal, options):
         "'refreshToken' to the broker, where they can be read."
     )
     named = "'api_key', 'has_password', 'refreshToken'" if "exclude" in options else "'api_key', 'refreshToken'"
-    assert message.hint == f"Leave them out with exclude=({named},), or name what the receiver needs with fields=(...)."
+    assert message.hint == (
+        f"Leave them out with exclude=({named},), name what the receiver needs with fields=(...), or let them "
+        "travel with encrypt=True."
+    )
 
 
 @pytest.mark.parametrize(

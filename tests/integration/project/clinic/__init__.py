@@ -1,0 +1,1 @@
+"""The shop with receivers whose queues and releases a test chooses, for the doctor to look at."""
