@@ -6,13 +6,14 @@ VENV ?= .venv
 DJANGO ?= Django
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+CHAOS_ARGS ?=
 BIN := $(VENV)/bin
 # Two processes already halve the wall time; more would compete with the servers and workers that the tests start.
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick test-postgresql test-signals lint format docs bench build clean
+.PHONY: help demo test test-quick test-postgresql test-mariadb test-signals chaos lint format docs bench build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +31,14 @@ test-quick: $(VENV)/.test ## everything but the integration tests
 test-postgresql: $(VENV)/.test ## test-quick on a private PostgreSQL instead of SQLite
 	$(BIN)/python -m tests.on_postgresql -n $(PROCESSES) $(PYTEST_ARGS)
 
+test-mariadb: $(VENV)/.test ## test-quick on a private MariaDB instead of SQLite
+	$(BIN)/python -m tests.on_mariadb -n $(PROCESSES) $(PYTEST_ARGS)
+
 test-signals: $(VENV)/.test ## every signal of Django through real workers and servers
 	$(BIN)/python -m pytest -n $(PROCESSES) tests/integration/test_signals_*.py $(PYTEST_ARGS)
+
+chaos: $(VENV)/.test ## kill workers and brokers under load; count what is lost, doubled, or should not have been (CHAOS_ARGS=--short)
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 lint: $(VENV)/.lint $(VENV)/.test ## ruff, mypy (strict), the floors of the package
 	$(BIN)/ruff check

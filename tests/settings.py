@@ -1,4 +1,4 @@
-"""Settings of the tests that run in pytest's own process. ``TEST_DATABASE=postgresql`` chooses the other database."""
+"""Settings of the tests that run in pytest's own process. ``TEST_DATABASE`` may be ``postgresql`` or ``mariadb``."""
 
 import os
 from typing import Any
@@ -32,6 +32,18 @@ def _database(name: str) -> dict[str, Any]:
             "PORT": os.environ.get("PGPORT", "5432"),
             "USER": os.environ.get("PGUSER", "postgres"),
             "PASSWORD": os.environ.get("PGPASSWORD", ""),
+        }
+    if os.environ.get("TEST_DATABASE") == "mariadb":
+        from tests.servers import mariadb_driver
+
+        mariadb_driver()
+        return {
+            "ENGINE": "django.db.backends.mysql",
+            "NAME": name,
+            "HOST": os.environ.get("MARIADB_HOST", "127.0.0.1"),
+            "PORT": os.environ.get("MARIADB_PORT", "3306"),
+            "USER": os.environ.get("MARIADB_USER", "root"),
+            "PASSWORD": os.environ.get("MARIADB_PASSWORD", ""),
         }
     return {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 
