@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, connections
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.utils import timezone, translation
 
@@ -362,6 +362,28 @@ class TestRowsAndDatabases:
         connection.ensure_connection()
         monkeypatch.setattr(connection, "ensure_connection", away)
         assert outcome_of().reason == "a database went away"
+
+    def test_a_connection_that_broke_in_the_receiver_uses_up_no_attempt_though_the_server_is_back(
+        self, link, outcome_of, monkeypatch
+    ):
+        """With a real server: tests/integration/test_worker_faults.py::TestStaleConnections."""
+        other = connections["other"]
+        closed: list[bool] = []
+
+        def break_it(**kwargs: Any) -> None:
+            other.ensure_connection()
+            monkeypatch.setattr(other, "errors_occurred", True)
+            monkeypatch.setattr(other, "is_usable", lambda: bool(closed))
+            monkeypatch.setattr(other, "close", lambda: closed.append(True))
+            raise OperationalError("server closed the connection unexpectedly")
+
+        link(rang, curious, max_retries=0)
+        receivers.inquiries.append(break_it)
+        send()
+        outcome = outcome_of()
+        assert (outcome.state, outcome.reason) == ("retry", "a database went away")
+        assert json.loads(outcome.text).get("attempt", 1) == 1
+        assert closed
 
     def test_a_database_error_of_a_database_that_answers_is_the_receivers(self, link, outcome_of):
         link(rang, troubled, max_retries=0)

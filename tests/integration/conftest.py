@@ -4,6 +4,7 @@
 summary, or fail the test where ``DEFERRED_SIGNALS_TEST_REQUIRE_SERVICES=1`` says that all must be there.
 """
 
+import itertools
 import os
 import shutil
 import sqlite3
@@ -17,9 +18,9 @@ import pytest
 from celery import Celery, _state
 from pytest_celery import CeleryTestBroker, CeleryTestSetup, CeleryTestWorker
 
-from tests.servers import PostgreSQL, RabbitMQ, Redis, free_port
+from tests.servers import MariaDB, PostgreSQL, RabbitMQ, Redis, free_port
 
-from .local_nodes import DOCKER, LocalRabbitMQ, LocalRedis, LocalWorker, Setup
+from .local_nodes import DOCKER, LocalRabbitMQ, LocalRedis, LocalWorker, Setup, WorkerProcess
 from .shop import Shop
 
 REQUIRED = bool(os.environ.get("DEFERRED_SIGNALS_TEST_REQUIRE_SERVICES"))
@@ -40,7 +41,7 @@ def covered(request: pytest.FixtureRequest, title: str, version: str) -> None:
     request.node.user_properties.append((f"covered {title}", version))
 
 
-def need(request: pytest.FixtureRequest, server: type[Redis | RabbitMQ | PostgreSQL]) -> None:
+def need(request: pytest.FixtureRequest, server: type[Redis | RabbitMQ | PostgreSQL | MariaDB]) -> None:
     if missing := server.missing():
         request.node.user_properties.append((f"missing {server.title}", missing))
         (pytest.fail if REQUIRED else pytest.skip)(f"{server.title}: {missing}")
@@ -110,6 +111,13 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]
     server.remove()
 
 
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    server = MariaDB().wait_ready()
+    yield server
+    server.remove()
+
+
 def create_tables(home: Path, url: str) -> None:
     with closing(Shop(home, SHOP_DATABASE_URL=url, SHOP_BROKER_URL="memory://", SHOP_QUEUE="none")) as shop:
         shop.call("create_tables")
@@ -121,10 +129,17 @@ def database_url(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) -
         covered(request, "SQLite", f"SQLite {sqlite3.sqlite_version}")
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "shop.sqlite3")
         return f"sqlite://{tmp_path}/shop.sqlite3"
+    name = f"shop_{uuid.uuid4().hex}"
+    if stack.database == "mariadb":
+        need(request, MariaDB)
+        mariadb: MariaDB = request.getfixturevalue("mariadb")
+        covered(request, MariaDB.title, mariadb.version)
+        mariadb.execute(f"CREATE DATABASE {name}")
+        create_tables(tmp_path, mariadb.url(name))  # it has no templates
+        return mariadb.url(name)
     need(request, PostgreSQL)
     server: PostgreSQL = request.getfixturevalue("postgresql")
     covered(request, PostgreSQL.title, server.version)
-    name = f"shop_{uuid.uuid4().hex}"
     server.execute(f'CREATE DATABASE "{name}" TEMPLATE "template"')
     return server.url(name)
 
@@ -139,15 +154,46 @@ def visibility_timeout() -> int:
 
 
 @pytest.fixture
-def shop(celery_broker: CeleryTestBroker, database_url: str, visibility_timeout: int, tmp_path: Path) -> Iterator[Shop]:
+def shop_env() -> dict[str, str]:
+    """What a test adds to the environment of the shop's processes."""
+    return {}
+
+
+@pytest.fixture
+def shop(
+    celery_broker: CeleryTestBroker,
+    database_url: str,
+    visibility_timeout: int,
+    shop_env: dict[str, str],
+    tmp_path: Path,
+) -> Iterator[Shop]:
     env = {
         "SHOP_BROKER_URL": celery_broker.config()["host_url"],
         "SHOP_DATABASE_URL": database_url,
         "SHOP_QUEUE": f"shop-{uuid.uuid4().hex[:8]}",
         "SHOP_VISIBILITY_TIMEOUT": str(visibility_timeout),
+        **shop_env,
     }
     with closing(Shop(tmp_path, **env)) as shop:
         yield shop
+
+
+Hire = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def hire(shop: Shop) -> Iterator[Hire]:
+    """Start workers of the shop, with these options of ``celery worker``; without pytest-celery's nodes around them."""
+    numbers = itertools.count(1)
+    with ExitStack() as ending:
+
+        def hire(*options: str, **env: str) -> WorkerProcess:
+            name = f"worker{next(numbers)}"
+            worker = WorkerProcess.of_project(shop.home, shop.env | env, shop.project, name, *options)
+            ending.callback(worker.remove)
+            return worker.wait_ready()
+
+        yield hire
 
 
 @pytest.fixture

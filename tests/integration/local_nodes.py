@@ -68,7 +68,16 @@ class LocalRabbitMQ(LocalContainer, RabbitMQContainer):
 
 
 class WorkerProcess(Process):
+    """A ``celery worker`` of a project."""
+
     ready_line: ClassVar[str] = " ready."
+
+    @classmethod
+    def of_project(cls, home: Path, env: dict[str, str], project: str, name: str, *options: str) -> Self:
+        """Start one with these options, under a name that is its own on its queue."""
+        program = [sys.executable, "-m", "celery", "-A", f"{project}.celery", "worker"]
+        usual = ["--loglevel=INFO", "--without-mingle", "--without-gossip", "-n", f"{name}@{env['SHOP_QUEUE']}"]
+        return cls([*program, *usual, *options], home=home, env=env | {"TMPDIR": str(home)})
 
 
 class LocalWorker(LocalContainer, CeleryWorkerContainer):
@@ -76,10 +85,7 @@ class LocalWorker(LocalContainer, CeleryWorkerContainer):
 
     @classmethod
     def start(cls, home: Path, env: dict[str, str], project: str = "tests.integration.project") -> Self:
-        program = [sys.executable, "-m", "celery", "-A", f"{project}.celery", "worker"]
-        options = ["--loglevel=INFO", "--concurrency=1", "--without-mingle", "--without-gossip"]
-        argv = [*program, *options, "-n", f"shop@{env['SHOP_QUEUE']}"]
-        return cls.of(WorkerProcess(argv, home=home, env=env | {"TMPDIR": str(home)}))
+        return cls.of(WorkerProcess.of_project(home, env, project, "shop", "--concurrency=1"))
 
 
 class Setup(CeleryTestSetup):

@@ -15,4 +15,5 @@ def note(what: str, **fields: Any) -> int:
     line = json.dumps({"what": what, "pid": os.getpid(), **fields}) + "\n"
     with path.open("ab", buffering=0) as journal:
         journal.write(line.encode())
-    return sum(json.loads(earlier)["what"] == what for earlier in path.read_text().splitlines())
+    beginning = json.dumps({"what": what})[:-1] + ","  # not parsed: hundreds of notes look at each other
+    return sum(earlier.startswith(beginning) for earlier in path.read_text().splitlines())

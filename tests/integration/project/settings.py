@@ -2,6 +2,8 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.servers import mariadb_driver
+
 SECRET_KEY = "integration"
 INSTALLED_APPS = ["deferred_signals", "tests.integration.project.shop"]
 LANGUAGE_CODE = "en"
@@ -14,6 +16,15 @@ _default: dict[str, Any]
 if _database.scheme == "postgresql":
     _default = {
         "ENGINE": "django.db.backends.postgresql",
+        "HOST": _database.hostname,
+        "PORT": _database.port,
+        "USER": _database.username,
+        "NAME": _database.path.lstrip("/"),
+    }
+elif _database.scheme == "mysql":
+    mariadb_driver()
+    _default = {
+        "ENGINE": "django.db.backends.mysql",
         "HOST": _database.hostname,
         "PORT": _database.port,
         "USER": _database.username,

@@ -1,0 +1,1 @@
+"""The shop's workshop: senders in every kind of process, and receivers that are slow, fail, or meet a fault."""
