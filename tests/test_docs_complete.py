@@ -1,6 +1,5 @@
 """The documentation is complete: what a user can name stands in it, defaults and signatures are as documented."""
 
-import ast
 import dataclasses
 import inspect
 import operator
@@ -15,7 +14,21 @@ import pytest
 from django.dispatch import Signal
 
 import deferred_signals
-from deferred_signals import Delivery, backends, checks, conf, django_signals, envelope, exceptions, options, signals
+from deferred_signals import (
+    Delivery,
+    backends,
+    celery_checks,
+    checks,
+    conf,
+    deploy_checks,
+    django_signals,
+    envelope,
+    exceptions,
+    options,
+    signals,
+)
+
+from .named_tests import exists, named_in
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -84,7 +97,8 @@ def test_every_exception_is_documented_at_its_place():
 
 
 def test_every_system_check_is_documented():
-    used = set(re.findall(r"deferred_signals\.[A-Z]\d{3}", inspect.getsource(checks)))
+    sources = "".join(map(inspect.getsource, (checks, celery_checks, deploy_checks)))
+    used = set(re.findall(r"deferred_signals\.[A-Z]\d{3}", sources))
     assert used
     assert set(rows("checks.md", "id")) == used
 
@@ -150,17 +164,7 @@ def test_every_tag_of_the_wire_is_documented():
 
 def test_every_test_that_is_named_exists():
     for page in PAGES:
-        for file, *names in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?(?:::(\w+))?`", page.read_text()):
-            nodes: list[ast.stmt] = ast.parse((ROOT / file).read_text()).body
-            for name in filter(None, names):
-                found = {node.name: node.body for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-                assert name in found, f"{page.name} names {file}::{'::'.join(names)}, which does not exist"
-                nodes = found[name]
-
-
-def test_every_promise_names_its_test():
-    for fault, (_, proof) in ((fault, cells) for head, of in tables("guarantees.md") for fault, *cells in of):
-        assert "::" in proof or proof.startswith("no test: "), fault
+        assert [test for test in named_in(page.read_text()) if not exists(test)] == [], page.name
 
 
 def test_every_link_between_files_leads_to_one():

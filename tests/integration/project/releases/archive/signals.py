@@ -1,0 +1,3 @@
+from deferred_signals import Signal
+
+returned = Signal()
