@@ -11,7 +11,8 @@ from kombu.utils.json import dumps
 
 from deferred_signals import localisation
 from deferred_signals.codec import Encoder
-from deferred_signals.envelope import Envelope, dump, seal
+from deferred_signals.envelope import Envelope, seal
+from deferred_signals.strict_json import dump
 
 from .dispatch import USUAL
 from .measure import Comparison, Way

@@ -42,6 +42,8 @@ RELIED_ON: dict[str, Any] = {
     "ignore_result": True,
     "track_started": False,
     "retry_on_worker_lost": False,
+    "compression": None,
+    "expires": None,
 }
 #: Of these it names its own.
 OURS = ("Request", "Strategy")

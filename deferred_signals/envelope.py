@@ -91,8 +91,8 @@ class Envelope:
         return replace(self, attempt=self.attempt + 1, crashes=0, waiting_since=None)
 
     def after_crash(self) -> Envelope:
-        """The same attempt again, after a worker that had it did not finish it."""
-        return replace(self, crashes=self.crashes + 1)
+        """The same attempt again, after a worker that had it did not finish it; what kept it from running is over."""
+        return replace(self, crashes=self.crashes + 1, waiting_since=None)
 
     def waiting(self, since: float) -> Envelope:
         """The same attempt again, kept from running by the infrastructure since that time (Unix seconds)."""

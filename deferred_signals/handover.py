@@ -21,7 +21,8 @@ def hand_over(deliveries: Sequence[Delivery]) -> list[backends.Failure]:
     backend = backends.current()
     try:
         failures = backend.publish(deliveries)
-    except backend.interruptions:
+    except backend.interruptions as interruption:
+        _log_interrupted(deliveries, interruption)
         raise
     except Exception as raised:
         # After the commit nothing may reach the caller, whatever a backend does; where it runs the receivers itself and
@@ -29,6 +30,9 @@ def hand_over(deliveries: Sequence[Delivery]) -> list[backends.Failure]:
         if backend.inline:
             raise
         failures = [(delivery, raised) for delivery in deliveries]
+    except BaseException as interruption:
+        _log_interrupted(deliveries, interruption)
+        raise
     failed = {id(delivery) for delivery, _ in failures}
     for delivery in deliveries:
         if id(delivery) not in failed:
@@ -67,11 +71,23 @@ def publish_again(payload: str) -> Delivery:
 
 
 def _log(failures: Sequence[backends.Failure]) -> None:
-    receivers = Counter(delivery.receiver for delivery, _ in failures)
     logger.error(
-        "Could not be published, and lost unless a receiver of delivery_unpublished keeps them: deliveries to %s. "
+        "Could not be published, and lost unless a receiver of delivery_unpublished keeps them: %s. "
         "The last error: %s: %s",
-        ", ".join(f"{name} ({count})" for name, count in receivers.items()),
+        _named([delivery for delivery, _ in failures]),
         type(failures[-1][1]).__name__,
         failures[-1][1],
     )
+
+
+def _log_interrupted(deliveries: Sequence[Delivery], interruption: BaseException) -> None:
+    logger.error(
+        "Interrupted by %s while they were handed over, so nobody is told whether they have been published: %s.",
+        type(interruption).__name__,
+        _named(deliveries),
+    )
+
+
+def _named(deliveries: Sequence[Delivery]) -> str:
+    receivers = Counter(delivery.receiver for delivery in deliveries)
+    return "deliveries to " + ", ".join(f"{name} ({count})" for name, count in receivers.items())

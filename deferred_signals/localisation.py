@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from datetime import UTC, timedelta, timezone, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from asgiref.local import Local
 from django.core.signals import setting_changed
@@ -17,7 +17,10 @@ from django.utils import timezone as django_timezone
 from django.utils import translation
 from django.utils.translation import trans_real
 
-from .exceptions import DecodeError
+from .exceptions import DecodeError, UnknownName
+
+#: What zones are called. A name leads to a file, so it must not lead anywhere else.
+_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,100}(?:/[A-Za-z0-9_+-]{1,100}){0,5}")
 
 
 def zone_to_text(zone: tzinfo | None) -> str | None:
@@ -30,12 +33,21 @@ def zone_to_text(zone: tzinfo | None) -> str | None:
 
 
 def zone_from_text(text: str) -> tzinfo:
-    """The time zone that ``zone_to_text`` described; ValueError or ZoneInfoNotFoundError for any other text."""
+    """The time zone that ``zone_to_text`` described.
+
+    Raises ValueError for any other text, and UnknownName for a zone that this process's time zone data do not have.
+    """
     if text[0] in "+-":
         offset, _, name = text.partition(" ")
         unnamed = timezone(timedelta(seconds=float(offset)))
         return unnamed if unnamed.tzname(None) == name else timezone(unnamed.utcoffset(None), name)
-    return ZoneInfo(text)
+    if not _ZONE.fullmatch(text):
+        raise ValueError("no name of a time zone")
+    try:
+        return ZoneInfo(text)
+    except (ValueError, LookupError, OSError):
+        # OSError: "Europe" is a directory.
+        raise UnknownName("The payload has a time zone that this process's data do not have: is tzdata old?") from None
 
 
 def _capture_zone() -> str | None:
@@ -47,10 +59,7 @@ def restored_zone(text: Any) -> Iterator[None]:
     """Enter a captured time zone; one that could not be named is the worker's own TIME_ZONE. Raises DecodeError."""
     try:
         zone = None if text is None else zone_from_text(text)
-    except ZoneInfoNotFoundError:
-        raise  # another worker may have it
-    except (ValueError, TypeError, LookupError, ArithmeticError, OSError):
-        # OSError: "Europe" is a directory.
+    except (ValueError, TypeError, LookupError, ArithmeticError):
         raise DecodeError("The time zone of the payload's context is none.") from None
     with django_timezone.override(zone):
         yield

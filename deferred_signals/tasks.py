@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from billiard.exceptions import Terminated
 from celery import Task, shared_task
-from celery.exceptions import Reject, TaskPredicate, TimeLimitExceeded, WorkerLostError, WorkerShutdown, WorkerTerminate
+from celery.exceptions import (
+    Reject,
+    SoftTimeLimitExceeded,
+    TaskPredicate,
+    TimeLimitExceeded,
+    WorkerLostError,
+    WorkerShutdown,
+    WorkerTerminate,
+)
+from kombu.pools import producers
 
 from .attempt import run
 from .calling import everything
@@ -28,6 +40,8 @@ logger = logging.getLogger("deferred_signals")
 
 #: Seconds until a delivery is tried again that came to a worker whose settings are wrong.
 UNCONFIGURED_PAUSE = 60
+#: Seconds between the tries to publish a retry; after the last of them the message is given back.
+UNPUBLISHED_PAUSES = (1, 2, 4, 8)
 
 #: Stand where Celery would show a task's arguments, in events, logs and Flower.
 REPRS: dict[str, Any] = {"argsrepr": "(<signed payload>)", "kwargsrepr": "{}"}
@@ -71,6 +85,9 @@ def _is_for_the_worker(error: BaseException) -> bool:
     # It would be stored with the arguments (result_extended) before our code can take them out.
     track_started=False,
     serializer="json",
+    # Workers refuse what is compressed, and Celery drops without an outcome what has expired.
+    compression=None,
+    expires=None,
     # What is dead for our reasons is said in one line of our own, without a traceback of our code.
     throws=(OpenError, DecodeError, NotYetKnown, InstanceMissing, TooDeep, WorkerLost),
     **_ATTRIBUTES,
@@ -106,8 +123,38 @@ def deliver(self: Task[..., Any], payload: str) -> str | None:
 
 def _again(task: Task[..., Any], payload: str, countdown: float, error: Exception | None) -> NoReturn:
     """Publish the message's successor, and have Celery acknowledge this one."""
-    try:
-        raise task.retry(args=(payload,), kwargs={}, countdown=countdown, exc=error, throw=False, **REPRS)
-    except Reject as reject:
-        # Celery would drop the message when its retry cannot be published; the original must come back instead.
-        raise Reject(str(reject), requeue=True) from None
+    # Celery's delayed delivery, which quorum queues of RabbitMQ have, refuses what is less than a second.
+    countdown = countdown if countdown >= 1 else round(countdown)
+    rejected: Exception = SoftTimeLimitExceeded()
+    # To give it back is the last resort: it comes at once, and a Redis that is out of memory cannot take that either,
+    # which ends the worker.
+    with suppress(SoftTimeLimitExceeded):
+        for pause in (0, *UNPUBLISHED_PAUSES):
+            time.sleep(pause)
+            try:
+                with _confirmed(task) as how:
+                    raise task.retry(
+                        args=(payload,), kwargs={}, countdown=countdown, exc=error, throw=False, **how, **REPRS
+                    )
+            except Reject as reject:
+                rejected = reject
+    # Celery would drop the message when its retry cannot be published; the original must come back instead.
+    raise Reject(str(rejected), requeue=True) from None
+
+
+@contextmanager
+def _confirmed(task: Task[..., Any]) -> Iterator[dict[str, Any]]:
+    """What a retry is published with: on RabbitMQ, a producer that waits until the broker has taken the message.
+
+    Celery does not wait, and acknowledges the original over another connection. Under an alarm, or when the connection
+    breaks, that one would be gone and the retry not there. ``confirm_publish`` of the project's own is left alone.
+    """
+    connection = task.app.connection_for_write()
+    options = dict(connection.transport_options or {})
+    if task.request.is_eager or "confirm_publish" in options or connection.transport.driver_name != "py-amqp":
+        yield {}
+        return
+    connection.transport_options = {**options, "confirm_publish": True}
+    # A pool of its own: Celery's own has the connections of what else this process publishes.
+    with producers[connection].acquire(block=True) as producer:
+        yield {"producer": producer}

@@ -61,12 +61,23 @@ def is_ours(asked: Any) -> bool:
 def tell(state: Any, asked: Any = None, encrypted: Any = None, **kwargs: Any) -> dict[str, Any]:
     """Names of the deferred receivers that this worker knows, its wire version, its clock."""
     receivers = {one.name: list(one.options.aliases) for one in registry.registrations()}
-    return {
+    told = {
         "version": __version__,
         "wire": VERSION,
         "receivers": receivers,
         "time": time.time(),
+        # Why it can run no delivery at all: a mistake in its settings, as its own log says it.
+        "wrong": None,
         # Whether the keys are the same, without telling anything about them.
-        "same_key": None if asked is None else is_ours(asked),
-        "can_open": None if encrypted is None else can_open(encrypted),
+        "same_key": None,
+        "can_open": None,
     }
+    try:
+        if asked is not None:
+            told["same_key"] = is_ours(asked)
+        if encrypted is not None:
+            told["can_open"] = can_open(encrypted)
+        conf.current()
+    except ConfigurationError as error:
+        told["wrong"] = str(error)
+    return told

@@ -16,6 +16,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ from celery.app.task import Context
 from celery.worker.strategy import default
 
 from . import conf
+from .exceptions import ConfigurationError
 from .tasks import NOT_BEGUN, REPRS
 
 logger = logging.getLogger("deferred_signals")
@@ -101,9 +103,9 @@ def _clean_body(message: Any) -> None:
     text = message.body
     if not isinstance(text, str | bytes | bytearray):
         raise Refused("it has no body.")
-    largest = _GROWTH * conf.current().max_size + _SLACK
-    if len(text) > largest:
-        raise Refused(f"its body is larger than {largest} bytes. Is MAX_SIZE larger at the sender than here?")
+    with suppress(ConfigurationError):  # the task tells of it, and has the delivery wait; here it would end the worker
+        if len(text) > (largest := _GROWTH * conf.current().max_size + _SLACK):
+            raise Refused(f"its body is larger than {largest} bytes. Is MAX_SIZE larger at the sender than here?")
     try:
         parts = json.loads(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError):

@@ -13,6 +13,7 @@ from celery.exceptions import TimeLimitExceeded
 from celery.worker import state
 from celery.worker.request import Request
 
+from .greenlets import among_greenlets
 from .tasks import NOT_BEGUN, REPRS, deliver
 
 logger = logging.getLogger("deferred_signals")
@@ -35,6 +36,7 @@ class DeliveryRequest(Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._broken_off = False
         # Results and signals of the main process tell what stands here; the pool gets the body.
         self.request_dict["args"] = self.args
         # The worker that had it was only keeping it for later, so it cannot have been the end of it. What waits for a
@@ -50,6 +52,18 @@ class DeliveryRequest(Request):
     def info(self, safe: bool = False) -> Any:
         """What remote control, and so Flower, tells of a message: Celery's, but never the payload."""
         return super().info(safe=True)
+
+    def cancel(self, *args: Any, **kwargs: Any) -> None:
+        """Celery's: at a cold shutdown it breaks off what runs."""
+        self._broken_off = True
+        super().cancel(*args, **kwargs)
+
+    def acknowledge(self) -> None:
+        """Celery's, but for a greenlet that was killed: gevent's pool reports it as a success."""
+        if self._broken_off and among_greenlets():
+            self.reject(requeue=True)
+        else:
+            super().acknowledge()
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Celery's, but for a hard time limit: the pool calls ``on_timeout`` next, which says all there is to say."""

@@ -4,7 +4,7 @@ import pytest
 
 pytest_plugins = ["tests.kit"]
 
-BACKENDS = ("Redis or Valkey", "RabbitMQ", "PostgreSQL", "SQLite")
+BACKENDS = ("Redis or Valkey", "RabbitMQ", "PostgreSQL", "MariaDB", "SQLite")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from django.apps import apps
 from django.db import connections, transaction
 from kombu import Queue
 
-from deferred_signals import Delivery, Retry, Signal, backends, current_delivery
+from deferred_signals import Delivery, Retry, Signal, backends, current_delivery, tasks
 from deferred_signals.backends.celery import CeleryBackend
 from deferred_signals.backends.immediate import ImmediateBackend
 from deferred_signals.backends.job import Job
@@ -644,7 +645,17 @@ class TestTheTask:
         eventually(lambda: evil_calls)  # what was sent after it has run: what it had asked for would have, too
         assert evil_calls == [()]
 
-    def test_a_retry_that_cannot_be_published_puts_the_original_back(self, celery_app, link, settings, memory):
+    @pytest.mark.parametrize("limit", [None, SoftTimeLimitExceeded()])
+    def test_a_retry_that_cannot_be_published_puts_the_original_back_after_a_pause(
+        self, limit, celery_app, link, settings, memory, monkeypatch
+    ):
+        pauses = []
+
+        def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            if limit is not None:
+                raise limit
+
         link(bell, troubled)
         receivers.troubles.append(ValueError())
         ring()
@@ -658,12 +669,64 @@ class TestTheTask:
             deliver.push_request(
                 id="x", args=(payload,), kwargs={}, called_directly=False, retries=0, delivery_info={"routing_key": "q"}
             )
+            monkeypatch.setattr(tasks, "time", SimpleNamespace(sleep=sleep))
             try:
                 with pytest.raises(Reject) as caught:
                     deliver.run(payload)
             finally:
                 deliver.pop_request()
         assert vars(caught.value)["requeue"] is True
+        assert pauses == [0] if limit else [0, 1, 2, 4, 8]
+
+    def test_a_retry_is_confirmed_by_rabbitmq_before_the_original_is_acknowledged(self):
+        def producer(eager: bool = False, **options: Any) -> Any:
+            app = Celery("project", broker="amqp://127.0.0.1:1", set_as_current=False)
+            app.conf.broker_transport_options = options
+            task: Any = SimpleNamespace(app=app, request=SimpleNamespace(is_eager=eager))
+            with tasks._confirmed(task) as how:
+                return how.get("producer")
+
+        assert producer(read_timeout=5).connection.transport_options == {"read_timeout": 5, "confirm_publish": True}
+        # Celery's own confirms then, or does not, as the project wants.
+        assert producer(confirm_publish=True) is None
+        assert producer(confirm_publish=False) is None
+        assert producer(eager=True) is None
+
+    @pytest.mark.parametrize(("asked", "given"), [(0, 0), (0.3, 0), (0.7, 1), (1, 1), (1.5, 1.5)])
+    def test_a_pause_of_less_than_a_second_is_none_or_one(self, asked, given):
+        """Celery's delayed delivery, with quorum queues, takes no others."""
+
+        def retry(**how: Any) -> CelerysRetry:
+            return CelerysRetry(when=how["countdown"])
+
+        task: Any = SimpleNamespace(app=app_or_default(), request=SimpleNamespace(is_eager=True), retry=retry)
+        with pytest.raises(CelerysRetry) as caught:
+            tasks._again(task, "payload", asked, None)
+        assert vars(caught.value)["when"] == given
+
+    def test_a_soft_time_limit_while_a_retry_is_published_loses_nothing(self):
+        def retry(**how: Any) -> CelerysRetry:
+            raise SoftTimeLimitExceeded
+
+        task: Any = SimpleNamespace(app=app_or_default(), request=SimpleNamespace(is_eager=True), retry=retry)
+        with pytest.raises(Reject) as caught:
+            tasks._again(task, "payload", 1, None)
+        assert vars(caught.value)["requeue"] is True
+
+    def test_a_retry_that_the_broker_takes_a_little_later_is_one(self, monkeypatch):
+        refusals = [Reject("out of memory", requeue=False), Reject("out of memory", requeue=False)]
+        pauses: list[float] = []
+
+        def retry(**how: Any) -> CelerysRetry:
+            if refusals:
+                raise refusals.pop()
+            return CelerysRetry(when=how["countdown"])
+
+        monkeypatch.setattr(tasks, "time", SimpleNamespace(sleep=pauses.append))
+        task: Any = SimpleNamespace(app=app_or_default(), request=SimpleNamespace(is_eager=True), retry=retry)
+        with pytest.raises(CelerysRetry):
+            tasks._again(task, "payload", 1, None)
+        assert pauses == [0, 1, 2]
 
     def test_a_worker_whose_settings_are_wrong_loses_nothing(self, celery_app, link, settings, memory, caplog, calls):
         link(bell, first)

@@ -15,6 +15,7 @@ import pytest
 from amqp.exceptions import AccessRefused, MessageNacked, NotFound
 from celery import Celery
 from celery.app import app_or_default
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import before_task_publish
 from django.db import transaction
 from kombu import Exchange, Queue
@@ -103,6 +104,28 @@ def refusing(app: Celery) -> int:
 
 
 @pytest.mark.django_db(transaction=True)
+class TestAnInterruption:
+    @pytest.mark.parametrize("kind", [SoftTimeLimitExceeded, KeyboardInterrupt, SystemExit])
+    def test_of_whoever_waits_for_the_broker_leaves_a_line_that_names_what_nobody_knows_any_more(
+        self, backend, link, lost, monkeypatch, caplog, kind
+    ):
+        def interrupted(self: Job, patience: float) -> bool:
+            raise kind
+
+        link(bell, first)
+        link(bell, second)
+        monkeypatch.setattr(Job, "wait", interrupted)
+        with pytest.raises(kind), transaction.atomic():
+            ring()
+        assert not lost
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "deferred_signals"]
+        assert line == (
+            f"Interrupted by {kind.__name__} while they were handed over, so nobody is told whether they have been "
+            "published: deliveries to tests.receivers.first (1), tests.receivers.second (1)."
+        )
+
+
+@pytest.mark.django_db(transaction=True)
 class TestAnOutage:
     def test_only_the_first_send_waits(self, backend, app, link, lost, refusing, settings):
         settings.DEFERRED_SIGNALS = {"BACKEND": "celery", "PUBLISH_TIMEOUT": 5}
@@ -139,6 +162,24 @@ class TestAnOutage:
         finally:
             server.remove()
 
+    def test_where_the_first_of_two_brokers_hangs_the_second_one_gets_all_that_follows(
+        self, backend, app, link, lost, tmp_path
+    ):
+        server = Redis(tmp_path).wait_ready()
+        try:
+            with socket.create_server(("127.0.0.1", 0)) as silent:
+                ports = (silent.getsockname()[1], server.port)
+                app.conf.broker_url = [f"redis://127.0.0.1:{port}/0" for port in ports]
+                link(bell, first)
+                for _ in range(3):
+                    ring()
+                    eventually(lambda: not breaker_of(backend).is_open)
+                assert len(lost) == 1
+            app.conf.broker_url = f"redis://127.0.0.1:{server.port}/0"
+            assert len(waiting(app)) == 2
+        finally:
+            server.remove()
+
     def test_a_hand_over_that_hung_with_a_broker_that_is_well_costs_no_other_delivery(self, backend, app, link, lost):
         link(bell, first)
         let_go = threading.Event()
@@ -167,11 +208,13 @@ class TestAnOutage:
         assert len(lost) == 1
         eventually(lambda: not old.is_open)
 
-    def test_a_process_that_was_forked_begins_afresh(self, backend, app, link, refusing, monkeypatch):
+    def test_a_process_that_was_forked_begins_afresh(self, backend, link, lost, refusing, monkeypatch):
         link(bell, first)
         ring()
+        ring()
         monkeypatch.setattr("os.getpid", lambda: -1)
-        assert not backend._broker((-1, app, f"redis://127.0.0.1:{refusing}/0")).breaker.is_open
+        ring()
+        assert ["has been away" in str(error) for error in lost] == [False, True, False]
 
     def test_a_broker_that_answers_something_is_not_away(self, backend, app, link, lost):
         link(bell, first)
@@ -288,8 +331,20 @@ class TestALook:
                 assert not breakers.takes_messages(app, 0.2)
                 assert time.monotonic() - started < 2
 
+    @pytest.mark.parametrize("scheme", ["redis", "pyamqp"])
+    def test_it_ends_also_where_the_project_lets_its_connections_wait_for_long(self, app, scheme):
+        names = ("socket_timeout", "socket_connect_timeout", "read_timeout", "write_timeout")
+        app.conf.broker_transport_options = dict.fromkeys(names, 30)
+        app.conf.broker_connection_timeout = None
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            app.conf.broker_url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/0"
+            started = time.monotonic()
+            assert not breakers.takes_messages(app, 0.2)
+            assert time.monotonic() - started < 5
+
     def test_the_second_of_two_brokers_is_as_good(self, app):
         app.conf.broker_url = [f"pyamqp://127.0.0.1:{free_port()}//", "memory://"]
+        assert breakers.takes_messages(app, 0.2)
         assert breakers.takes_messages(app, 0.2)
 
     @pytest.mark.parametrize(("error", "takes"), [(AccessRefused("go away"), True), (OSError("gone"), False)])

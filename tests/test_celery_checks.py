@@ -46,9 +46,10 @@ def project(settings: Any) -> Iterator[Project]:
     settings.DEFERRED_SIGNALS = {"BACKEND": "celery"}
     settings.SECRET_KEY = LONG_KEY
 
-    def make(broker: str | None = "redis://localhost:1/0", **conf: Any) -> Celery:
+    def make(broker: str | None = "redis://localhost:1/0", *, reuse: int | None = 1000, **conf: Any) -> Celery:
         app = Celery("project", broker=broker, set_as_current=False, fixups=[])
-        app.conf.update(conf)
+        # Else there is something to say wherever the tests' own database is not SQLite.
+        app.conf.update(({"CELERY_DB_REUSE_MAX": reuse} if reuse else {}) | conf)
         app.set_current()
         return app
 
@@ -147,6 +148,8 @@ class TestAnnotations:
             ("Request", "celery.worker.request:Request"),
             ("Strategy", "celery.worker.strategy:default"),
             ("retry_on_worker_lost", True),
+            ("compression", "gzip"),
+            ("expires", 60),
         ],
     )
     def test_those_that_change_how_a_delivery_is_acknowledged_or_retried_are_an_error(
@@ -372,7 +375,7 @@ class TestInProduction:
         assert (message.level, message.hint) == (checks.WARNING, "CELERY_TASK_ALWAYS_EAGER = False")
 
     def test_a_connection_to_the_database_for_each_task(self, project, monkeypatch, settings):
-        app = project()
+        app = project(reuse=None)
         monkeypatch.setattr(connection, "vendor", "postgresql")
         assert found() == {}
         assert found(deploy=True)["W202"].hint == "CELERY_DB_REUSE_MAX = 1000"
@@ -384,7 +387,7 @@ class TestInProduction:
         assert import_module("celery.fixups.django").DjangoWorkerFixup(app).db_reuse_max == 1000
 
     def test_a_connection_to_sqlite_costs_nothing(self, project, monkeypatch):
-        project()
+        project(reuse=None)
         for alias in connections:
             monkeypatch.setattr(connections[alias], "vendor", "sqlite")
             monkeypatch.setitem(connections[alias].settings_dict, "NAME", ":memory:")

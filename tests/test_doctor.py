@@ -47,7 +47,9 @@ def project(settings: Any) -> Iterator[Any]:
 
     def make(broker: str = "memory://", **conf: Any) -> Celery:
         app = Celery("project", broker=broker, set_as_current=False, fixups=[])
-        app.conf.update({"broker_transport_options": {"polling_interval": 0.01}, **conf})
+        # Else there is something to say wherever the tests' own database is not SQLite.
+        reuse = {"CELERY_DB_REUSE_MAX": 1000}
+        app.conf.update({"broker_transport_options": {"polling_interval": 0.01}} | reuse | conf)
         app.set_current()
         return app
 
@@ -466,6 +468,14 @@ class TestWorkers:
         assert found.mark == "warning"
         assert "it runs an older release of deferred_signals" in found.text
 
+    def test_one_whose_settings_are_wrong_says_so(self, settings):
+        settings.DEFERRED_SIGNALS = {"MAX_AGE": "never"}
+        told = worker_control.tell(None, asked="x", encrypted="x")
+        assert (told["same_key"], told["can_open"]) == (None, None)
+        [found] = self.judged(Worker("w@test", {"shop": "classic"}, has_task=True, told=told)).findings
+        assert found.mark == "problem"
+        assert "w@test can run no delivery, for its settings are wrong: DEFERRED_SIGNALS['MAX_AGE']" in found.text
+
     def test_one_that_lacks_a_receiver_is_a_problem_unless_another_has_it(self):
         lacking = self.worker(receivers={})
         [found] = self.judged(lacking).findings
@@ -565,6 +575,7 @@ class TestWhatAWorkerTells:
             "version": __version__,
             "wire": VERSION,
             "receivers": {FIRST: ["tests.receivers.former"]},
+            "wrong": None,
             "same_key": None,
             "can_open": None,
         }

@@ -11,8 +11,9 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deferred_signals.envelope import SALT, VERSION, Envelope, seal, unseal
+from deferred_signals.envelope import VERSION, Envelope, seal, unseal
 from deferred_signals.exceptions import NewerWire, OpenError
+from deferred_signals.signature import SALT
 
 from .travel import envelope
 
@@ -27,15 +28,16 @@ JSON = st.recursive(
 )
 OBJECTS = st.dictionaries(st.text(), JSON, max_size=3)
 TIMES = st.floats(0, 253402300799) | st.integers(0, 253402300799)
+LINES = st.text().filter(str.isprintable)
 COUNTS = st.integers(0, 2**31 - 1)
 
 
 @given(
     st.builds(
         Envelope,
-        id=st.text(),
+        id=LINES,
         created=TIMES,
-        receiver=st.text(),
+        receiver=LINES,
         signal=st.none() | st.text(),
         sender=JSON,
         kwargs=OBJECTS,
@@ -225,7 +227,7 @@ def resealed(**changes: Any) -> str:
     ids=lambda text: repr(text[:40]),
 )
 def test_signed_garbage_is_an_open_error(text: str) -> None:
-    with pytest.raises(OpenError, match="authentic but"):
+    with pytest.raises(OpenError, match=r"authentic but|larger than MAX_SIZE"):
         unseal(seal(text))
 
 
@@ -280,7 +282,7 @@ def test_no_key_may_hold_what_it_must_not(key: str, value: Any) -> None:
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1e400"])
 def test_no_number_is_read_as_infinite(number: str) -> None:
     text = envelope().to_text().replace("1790000000.125", number)
-    with pytest.raises(OpenError, match="'at'"):
+    with pytest.raises(OpenError, match="not the JSON"):
         unseal(seal(text))
 
 

@@ -14,12 +14,14 @@ FLOORS = {
     7: {"dispatch", "connecting", "deferred_receiver"},
     6: {"publisher", "frames", "handover", "arguments", "django_signals", "changes"},
     5: {"backends", "coalescing"},
-    4: {"tasks"},
+    4: {"tasks", "worker_request", "worker_guard"},
     3: {"delivery", "attempt"},
     2: {"codec"},
     1: {
         "references",
         "envelope",
+        "encryption",
+        "signature",
         "options",
         "registry",
         "context",
@@ -31,10 +33,13 @@ FLOORS = {
         "outage",
         "greenlets",
     },
-    0: {"exceptions", "conf", "signals", "suppression"},
+    0: {"exceptions", "conf", "signals", "suppression", "strict_json"},
 }
 # May import any floor; no floor imports them.
-BESIDE = {"checks", "apps", "testing", "pytest_plugin", "management", "outbox"}
+BESIDE = {
+    "checks", "celery_checks", "deploy_checks", "celery_project", "doctor", "worker_control",
+    "apps", "testing", "pytest_plugin", "management", "outbox",
+}  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "helpers", "common"}
 LONGEST_CORE_MODULE = 200
 

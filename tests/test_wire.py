@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 from django.test import override_settings
 
 from deferred_signals.codec import Decoder, base, custom
+from deferred_signals.encryption import opened
 from deferred_signals.envelope import VERSION, Envelope, seal, unseal
 
 from .shop.models import Code, Customer, Line, Ticket
 from .wire import shapes  # noqa: F401 - found only because it is imported
-from .wire.specimen import FOLDER, KEY, told
+from .wire.specimen import FERNET_KEY, FOLDER, KEY, told
 
 SPECIMENS = {int(path.stem[1:]): json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("v*.json")}
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("_key")
 
 @pytest.fixture
 def _key() -> Any:
-    with override_settings(DEFERRED_SIGNALS={"SIGNING_KEYS": [KEY]}):
+    with override_settings(DEFERRED_SIGNALS={"SIGNING_KEYS": [KEY], "ENCRYPTION_KEYS": [FERNET_KEY]}):
         yield
 
 
@@ -70,6 +72,23 @@ def test_the_envelope_of_a_retried_specimen_is_what_it_was(version: int) -> None
     )
 
 
+@pytest.mark.parametrize("version", SPECIMENS)
+def test_an_encrypted_specimen_is_opened(version: int) -> None:
+    envelope = unseal(SPECIMENS[version]["encrypted"]["payload"])
+    sender, kwargs, context = opened(envelope)
+    assert dataclasses.replace(envelope, encrypted=None, sender=sender, kwargs=kwargs, context=context) == Envelope(
+        id="0d5b7c52-7f0c-4b8e-8b7e-3a3f1c9a6e21",
+        created=1790000000.5,
+        receiver="shop.receivers.reset_password",
+        signal="shop.signals.password_forgotten",
+        sender={"$model": "shop.customer"},
+        kwargs={"link": "https://shop.example/reset/abc/"},
+        context={"language": "en", "timezone": "UTC"},
+        attempt=2,
+        depth=1,
+    )
+
+
 #: Tasks are of Django 6, or of a package: what a message names of them depends on which there is.
 NOT_IN_THE_SPECIMEN = {"$task"}
 
@@ -82,6 +101,6 @@ def test_the_newest_specimen_has_every_tag_of_the_wire() -> None:
 
 
 def test_this_release_writes_its_specimen_byte_for_byte() -> None:
-    for name in ("first", "retried"):
+    for name in ("first", "retried", "encrypted"):
         payload = SPECIMENS[VERSION][name]["payload"]
         assert seal(unseal(payload).to_text()) == payload

@@ -204,6 +204,15 @@ def test_compression_is_refused_unless_the_project_compresses_its_messages() -> 
     assert not receive(made, app(task_compression="gzip")).message.rejected
 
 
+@override_settings(DEFERRED_SIGNALS={"MAX_AGE": "never"})
+def test_a_worker_whose_settings_are_wrong_is_not_ended_by_a_message() -> None:
+    # The task has it wait for another worker.
+    worker = receive(letter(PAYLOAD, shadow=5))
+    assert arguments(worker) == [[PAYLOAD], {}]
+    assert not worker.message.rejected
+    assert receive(HOSTILE["a number"].make(PAYLOAD)).message.rejected
+
+
 @override_settings(DEFERRED_SIGNALS={"MAX_SIZE": 1000, "BACKEND": "memory"})
 def test_the_largest_payload_that_can_be_sent_is_let_in() -> None:
     # Each of these is three bytes in the payload, and six in Celery's JSON; the worst there are.

@@ -12,7 +12,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from ..exceptions import PublishError
-from .broker import RETRIES, connect, is_amqp
+from .broker import connect, find, is_amqp
 
 logger = logging.getLogger("deferred_signals")
 
@@ -122,10 +122,10 @@ class Breaker:
 
 def takes_messages(app: Celery, timeout: float) -> bool:
     """Whether the app's broker takes messages over a new connection, each step of it within ``timeout`` seconds."""
-    connection = connect(app, timeout, confirm_publish=True)
-    connection.connect_timeout = min(timeout, connection.connect_timeout or timeout)
+    # Firm: the project may let its connections wait for long, and while a look does, all that is sent is refused.
+    connection = connect(app, timeout, firm=True)
     try:
-        connection.ensure_connection(**RETRIES | {"max_retries": len(connection.alt)})
+        find(app, connection)
         _try_out(connection)
     except Exception as error:  # noqa: BLE001 - what is left answers, if only to refuse: the next delivery will say it
         connection.collect()  # to close it politely takes an answer

@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError
 
 from ..delivery import Delivery
 from ..tasks import REPRS, deliver
-from .broker import RETRIES, Producer, Unroutable, connect
+from .broker import RETRIES, Producer, Unroutable, begin_with_one_that_answers, connect
 from .job import Job
 
 #: Connections that may break under one message, before it is the message's fault.
@@ -120,6 +120,7 @@ class Lane:
             if job.abandoned:
                 raise error
 
+        begin_with_one_that_answers(self.app, self.connection)
         try:
             self.connection.ensure_connection(errback=give_up, **RETRIES)
         except Exception as error:

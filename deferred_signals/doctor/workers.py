@@ -195,6 +195,13 @@ def _judge_one(section: Section, worker: Worker, wanted: set[str], ours: list[Wo
             "Restart it with this release.",
         )
         return
+    if wrong := worker.told.get("wrong"):
+        say(
+            "problem",
+            f"{worker.name} can run no delivery, for its settings are wrong: {wrong}",
+            "Correct them, and restart it. What it takes waits until then.",
+        )
+        return
     wire = worker.told["wire"]
     if VERSION not in (wire, wire - 1):
         say(

@@ -3,11 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import redis
 from pytest_celery import CeleryTestBroker
 
 from tests.servers import MariaDB, PostgreSQL, RabbitMQ
@@ -157,6 +159,23 @@ def test_under_a_memory_alarm_nothing_is_acknowledged_before_rabbitmq_has_taken_
     hire("--concurrency=1")
     shop.wait_for("succeeded", receiver="take_long")
     assert not shop.notes("dead")
+
+
+@on_redis
+def test_a_redis_that_is_out_of_memory_for_a_while_gets_the_retry_when_it_has_some(
+    shop: Shop, hire: Hire, celery_broker: CeleryTestBroker
+):
+    """The message cannot even be given back meanwhile: kombu would end the worker over it."""
+    worker = hire("--concurrency=1")
+    send(shop, "limited")
+    shop.wait_for("take_long started", attempt=1)
+    with closing(redis.Redis(port=celery_broker.container.port)) as server:
+        server.config_set("maxmemory", 1)
+        shop.wait_until(lambda: "errorstat_OOM" in server.info("errorstats"), "a refusal")
+        server.config_set("maxmemory", 0)
+    shop.wait_for("succeeded", receiver="take_long")
+    assert worker.status == "running"
+    assert [note["attempt"] for note in shop.notes("take_long started")] == [1, 2]
 
 
 QUORUM = {"CELERY_TASK_DEFAULT_QUEUE_TYPE": "quorum", "CELERY_BROKER_TRANSPORT_OPTIONS": {"confirm_publish": True}}
