@@ -113,7 +113,7 @@ class CeleryBackend(Backend):
             raise
         if in_time:
             self._give_back(lane, key)
-            if isinstance(job.away, OperationalError):  # and not, say, a wrong password
+            if isinstance(job.away, OperationalError):  # and not, say, a message that it refuses
                 broker.breaker.open(job.away, patience)
             return job.failures
         self._all.discard(lane)
