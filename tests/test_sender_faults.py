@@ -19,6 +19,9 @@ from tests.kit import Link
 from tests.receivers import on_instance, on_item, second
 from tests.shop.models import Customer
 
+# Django 6.1 has given it another name.
+savepoint_create: Any = getattr(transaction, "savepoint_create", None) or transaction.savepoint
+
 order_placed: Any = Signal()
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
@@ -118,7 +121,7 @@ class TestSavepointsByHand:
         """In the list of what is not guaranteed, with the remedy: ``atomic()``."""
         with transaction.atomic():
             say("before")
-            savepoint = transaction.savepoint()
+            savepoint = savepoint_create()
             say("ghost")
             transaction.savepoint_rollback(savepoint)
             say("after")
@@ -127,7 +130,7 @@ class TestSavepointsByHand:
     def test_its_rows_are_gone_and_so_the_delivery_about_one_is_discarded(self, memory, link, outcome_of):
         link(post_save, on_instance, Customer)
         with transaction.atomic():
-            savepoint = transaction.savepoint()
+            savepoint = savepoint_create()
             Customer.objects.create(name="ghost")
             transaction.savepoint_rollback(savepoint)
         outcome: Outcome = outcome_of()
@@ -135,7 +138,7 @@ class TestSavepointsByHand:
 
     def test_one_that_is_committed_by_hand_sends(self, memory, calls):
         with transaction.atomic():
-            savepoint = transaction.savepoint()
+            savepoint = savepoint_create()
             say("sent")
             transaction.savepoint_commit(savepoint)
         assert run(memory, calls) == ["sent"]
