@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, DataError, connections, router
 
 from .exceptions import DecodeError, InstanceMissing, NotCarriedError, UnknownName
 
@@ -178,3 +178,5 @@ class Reference(NamedTuple):
             return model._base_manager.using(alias).get(pk=pk)  # type: ignore[no-any-return]
         except model.DoesNotExist:
             raise InstanceMissing(f"A row of {self.label} that the delivery refers to is gone.") from None
+        except DataError:
+            raise DecodeError(f"The key of a {self.label} is none that its database could hold.") from None

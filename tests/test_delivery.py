@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, connections
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connection, connections
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.utils import timezone, translation
 
@@ -349,6 +349,19 @@ class TestRowsAndDatabases:
         outcome = outcome_of()
         assert (outcome.state, outcome.reason) == ("retry", "the database did not answer")
         assert json.loads(outcome.text)["waiting"] > 0
+        assert calls == []
+
+    def test_a_key_that_the_database_cannot_hold_is_dead_and_not_waited_for(self, link, outcome_of, calls):
+        """As PostgreSQL says of a NUL in a text."""
+        link(rang, first)
+        send(instance=Customer.objects.create(name="Ada"))
+
+        def refuse(*args: Any) -> None:
+            raise DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+
+        with connection.execute_wrapper(refuse):
+            outcome = outcome_of()
+        assert (outcome.state, type(outcome.error)) == ("dead", DecodeError)
         assert calls == []
 
     @pytest.mark.parametrize("kind", [OperationalError, InterfaceError])
