@@ -10,9 +10,14 @@ from celery.signals import worker_init
 from django.apps import AppConfig
 from django.core import checks
 
-from .celery_checks import check_celery
-from .checks import check_encryption, check_receivers, check_settings
-from .deploy_checks import check_deployment, check_server
+from .checks import (
+    check_celery,
+    check_deployment,
+    check_encryption,
+    check_receivers,
+    check_server,
+    check_settings,
+)
 
 logger = logging.getLogger("deferred_signals")
 

@@ -56,12 +56,29 @@ _OBEYED = (MemoryError, TaskPredicate, Terminated, TimeLimitExceeded, WorkerLost
 #: Codes of the SystemExit that billiard raises in a child of the pool for a signal: 256 below zero, plus its number.
 _STOPPED = range(-255, -255 + 64)
 
-#: Task attributes that the annotations of ``shared_task`` do not know.
-_ATTRIBUTES: dict[str, Any] = {
-    "Request": "deferred_signals.worker_request:DeliveryRequest",
-    "Strategy": "deferred_signals.worker_guard:guarded",
+#: What deliveries rely on of our task; a check finds what a project's annotations change of it.
+RELIED_ON: dict[str, Any] = {
+    # A delivery whose worker is killed comes back, whatever the project's own defaults are.
+    "acks_late": True,
+    "reject_on_worker_lost": True,
     # Celery 5.7 can retry by itself what has lost its worker. That would neither be counted nor signed anew.
     "retry_on_worker_lost": False,
+    # The receiver's own options decide, see ``outcome``.
+    "max_retries": None,
+    # Neither may a base Task of the project decide: what has ended dead must not be run again.
+    "autoretry_for": (),
+    "ignore_result": True,
+    # It would be stored with the arguments (result_extended) before our code can take them out.
+    "track_started": False,
+    "serializer": "json",
+    # Workers refuse what is compressed, and Celery drops without an outcome what has expired.
+    "compression": None,
+    "expires": None,
+}
+#: The same, of classes of ours.
+OURS: dict[str, Any] = {
+    "Request": "deferred_signals.worker_request:DeliveryRequest",
+    "Strategy": "deferred_signals.worker_guard:guarded",
 }
 
 
@@ -74,23 +91,10 @@ def _is_for_the_worker(error: BaseException) -> bool:
 @shared_task(
     bind=True,
     name="deferred_signals.deliver",
-    # A delivery whose worker is killed comes back, whatever the project's own defaults are.
-    acks_late=True,
-    reject_on_worker_lost=True,
-    # The receiver's own options decide, see ``outcome``.
-    max_retries=None,
-    # Neither may a base Task of the project decide: what has ended dead must not be run again.
-    autoretry_for=(),
-    ignore_result=True,
-    # It would be stored with the arguments (result_extended) before our code can take them out.
-    track_started=False,
-    serializer="json",
-    # Workers refuse what is compressed, and Celery drops without an outcome what has expired.
-    compression=None,
-    expires=None,
     # What is dead for our reasons is said in one line of our own, without a traceback of our code.
     throws=(OpenError, DecodeError, NotYetKnown, InstanceMissing, TooDeep, WorkerLost),
-    **_ATTRIBUTES,
+    **RELIED_ON,
+    **OURS,
 )
 def deliver(self: Task[..., Any], payload: str) -> str | None:
     """Run one payload and tell Celery how it ended: it returned, it is retried, or it failed."""

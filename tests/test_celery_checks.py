@@ -25,9 +25,10 @@ from django.test.utils import isolate_apps
 from kombu import Exchange, Queue
 
 from deferred_signals import Signal
-from deferred_signals.celery_checks import OURS, RELIED_ON, longest_pause
 from deferred_signals.celery_project import Routing, broker_url, deliver_task, transport
+from deferred_signals.checks.celery import longest_pause
 from deferred_signals.options import Options
+from deferred_signals.tasks import OURS, RELIED_ON
 from tests.receivers import first, second
 from tests.shop.models import Customer
 

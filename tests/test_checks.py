@@ -13,7 +13,7 @@ from django.core import checks
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from deferred_signals import Signal
-from deferred_signals.checks import is_sensitive
+from deferred_signals.checks.connections import is_sensitive
 from tests import receivers
 from tests.receivers import Holder, first, wrapped
 from tests.shop.models import AccessToken, Customer

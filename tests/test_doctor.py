@@ -26,7 +26,8 @@ from deferred_signals.doctor import examination
 from deferred_signals.doctor.broker import Broker, Depth
 from deferred_signals.doctor.findings import Finding, Section
 from deferred_signals.doctor.patience import NoAnswer, within
-from deferred_signals.doctor.workers import Worker, Workers, ask_workers, judge
+from deferred_signals.doctor.verdicts import judge
+from deferred_signals.doctor.workers import Worker, Workers, ask_workers
 from deferred_signals.envelope import VERSION, unseal
 from deferred_signals.exceptions import OpenError
 from deferred_signals.signature import signed

@@ -14,7 +14,8 @@ from .broker import Broker, Depth
 from .findings import Mark, Section
 from .patience import NoAnswer
 from .project import system_checks, this_process, versions
-from .workers import Worker, Workers, ask_workers, judge
+from .verdicts import judge
+from .workers import Worker, Workers, ask_workers
 
 #: How many receivers a line names.
 _NAMED = 3

@@ -1,4 +1,4 @@
-"""System checks: what can be known to be wrong before a delivery is lost over it."""
+"""System checks of our own settings, and of the connections of deferred receivers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from django.conf import settings
 from django.core import checks
 from django.db import connections, models
 
-from . import backends, conf, django_signals, encryption, registry
-from .codec.snapshots import carried
-from .exceptions import ConfigurationError
-from .references import is_model, look_up, model_by_label, path_of
+from .. import backends, conf, django_signals, encryption, registry
+from ..codec.snapshots import carried
+from ..exceptions import ConfigurationError
+from ..references import is_model, look_up, model_by_label, path_of
 
 _BACKENDS = (
     "It is 'celery', 'immediate', 'memory', or the dotted path of a Backend. The broker is Celery's own setting, "

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from django.apps import apps
 from django.conf import settings
 from django.core import checks
-from django.db import connections
 
-from . import conf, registry
-from .celery_checks import once, stores_in_django
-from .celery_project import (
+from .. import conf, registry
+from ..celery_project import (
     RABBITMQ,
     Routing,
     broker_url,
@@ -26,7 +22,10 @@ from .celery_project import (
     transport_option_line,
     unreadable,
 )
-from .options import Options
+from ..options import Options
+from .databases import databases
+from .messages import once, warning
+from .results import kept_results
 
 #: Brokers that Celery can use and deliveries should not, by their schemes, and why.
 UNFIT = {
@@ -41,14 +40,6 @@ LONG = 60
 #: What Django's own check of SECRET_KEY asks for; startproject writes the prefix.
 _INSECURE_PREFIX, _KEY_LENGTH, _KEY_CHARACTERS = "django-insecure-", 50, 5
 
-#: Result backends that delete nothing by themselves.
-_SWEPT_BY_BEAT = ("db+", "database", "file:", "mongodb:")
-
-#: How many tasks a connection to the database may serve; each process of a worker counts by itself.
-_REUSE = 1000
-#: Where in a SQLite file it says that it is in WAL mode: https://sqlite.org/fileformat.html#file_format_version_numbers
-_SQLITE_HEADER, _FORMAT_VERSION, _WAL = 20, 18, 2
-
 
 def check_deployment(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """W201 to W212 and I201: what the project's settings do to deliveries in production."""
@@ -62,7 +53,7 @@ def check_deployment(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[c
     ]
     if app.conf.task_always_eager:
         return [
-            _warning(
+            warning(
                 "deferred_signals.W201",
                 "Celery's task_always_eager is on: deferred receivers run in the sender's process, at its commit.",
                 "CELERY_TASK_ALWAYS_EAGER = False",
@@ -71,9 +62,9 @@ def check_deployment(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[c
     return once(
         [
             *_keys(),
-            *_databases(app),
+            *databases(app),
             *_broker(app),
-            *_results(app, connected),
+            *kept_results(app, connected),
             *_task(app),
             *_receivers(app, connected),
         ]
@@ -90,16 +81,12 @@ def check_server(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[check
     if {"enable-threads", "threads", "gevent", "asyncio"} & {_text(name) for name in given}:
         return []
     return [
-        _warning(
+        warning(
             "deferred_signals.W103",
             "This uWSGI process runs no threads, and publishing needs one: no delivery would leave it.",
             "enable-threads = true in uWSGI's configuration",
         )
     ]
-
-
-def _warning(id: str, message: str, hint: str, obj: str | None = None) -> checks.CheckMessage:  # noqa: A002 - as Django's
-    return checks.Warning(message, hint=hint, obj=obj, id=id)
 
 
 def _keys() -> Iterator[checks.CheckMessage]:
@@ -110,7 +97,7 @@ def _keys() -> Iterator[checks.CheckMessage]:
     text = _text(key)
     if text.startswith(_INSECURE_PREFIX) or len(text) < _KEY_LENGTH or len(set(text)) < _KEY_CHARACTERS:
         name = "SECRET_KEY" if ours is None else "DEFERRED_SIGNALS['SIGNING_KEYS'][0]"
-        yield _warning(
+        yield warning(
             "deferred_signals.W208",
             f"{name}, which signs deliveries, can be guessed: who can write to the broker could call any deferred "
             "receiver with any arguments.",
@@ -119,98 +106,33 @@ def _keys() -> Iterator[checks.CheckMessage]:
         )
 
 
-def _databases(app: Celery) -> Iterator[checks.CheckMessage]:
-    others = [alias for alias in connections if connections[alias].vendor not in {"sqlite", "unknown"}]
-    # Asked as Celery's Django fixup asks; it is no setting that Celery itself knows.
-    if others and not app.conf.get("CELERY_DB_REUSE_MAX"):
-        yield _warning(
-            "deferred_signals.W202",
-            "CELERY_DB_REUSE_MAX is not set: Celery closes the database connection before and after every task, "
-            "whatever CONN_MAX_AGE says, so each delivery connects anew.",
-            f"CELERY_DB_REUSE_MAX = {_REUSE}",
-        )
-    for alias in connections:
-        if connections[alias].vendor == "sqlite":
-            yield from _sqlite(alias, connections[alias].settings_dict)
-
-
-def _sqlite(alias: str, database: dict[str, Any]) -> Iterator[checks.CheckMessage]:
-    name, options = str(database["NAME"]), database.get("OPTIONS", {})
-    if name == ":memory:" or "mode=memory" in name:
-        return
-    wal = "wal" in str(options.get("init_command", "")).lower() or _is_wal(Path(name))
-    if not wal or str(options.get("transaction_mode")).upper() != "IMMEDIATE":
-        yield _warning(
-            "deferred_signals.W204",
-            f"The SQLite database {alias!r} is written by web processes and workers side by side: without WAL and "
-            'immediate transactions many of them fail with "database is locked".',
-            f'DATABASES["{alias}"]["OPTIONS"] = {{"init_command": "PRAGMA journal_mode=WAL", '
-            '"transaction_mode": "IMMEDIATE", "timeout": 20}',
-        )
-
-
-def _is_wal(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(_SQLITE_HEADER)
-    except OSError:
-        return False
-    return len(head) == _SQLITE_HEADER and head[_FORMAT_VERSION] == _WAL
-
-
 def _broker(app: Celery) -> Iterator[checks.CheckMessage]:
     scheme = transport(app)
     if scheme in UNFIT:
-        yield _warning(
+        yield warning(
             "deferred_signals.W205",
             f"The broker {scheme}:// loses or delays deliveries: it {UNFIT[scheme]}.",
             'CELERY_BROKER_URL = "redis://..." or "amqp://..."',
         )
     elif not broker_url(app) and not settings.DEBUG:
-        yield _warning(
+        yield warning(
             "deferred_signals.W207",
             "Celery has no broker_url, so deliveries are published to RabbitMQ on localhost as guest.",
             'CELERY_BROKER_URL = "amqp://user:password@host:5672/vhost" or "redis://..."',
         )
     if scheme in RABBITMQ and not transport_option(app, "confirm_publish", default=True):
-        yield _warning(
+        yield warning(
             "deferred_signals.W206",
             "RabbitMQ is told not to confirm messages (confirm_publish): what a broken connection, an alarm or a "
             "deleted queue swallows counts as published.",
             transport_option_line(app, "confirm_publish", value=True),
         )
     if not app.conf.broker_connection_retry:
-        yield _warning(
+        yield warning(
             "deferred_signals.W211",
             "Celery's broker_connection_retry is off: workers end when the broker goes away, and deliveries wait.",
             "CELERY_BROKER_CONNECTION_RETRY = True",
         )
-
-
-def _results(app: Celery, connected: list[tuple[str, Options]]) -> Iterator[checks.CheckMessage]:
-    kept = sorted({name for name, options in connected if not options.ignore_result})
-    backend = str(app.conf.result_backend or "")
-    if not kept or not backend or backend.startswith("disabled"):
-        return
-    whose = f"The results of {', '.join(kept)} are kept (ignore_result=False)"
-    if not app.conf.result_expires:
-        yield _warning(
-            "deferred_signals.W203",
-            f"{whose}, and never expire: the result backend fills up.",
-            "CELERY_RESULT_EXPIRES = 86400",
-        )
-    elif (stores_in_django(app) or backend.startswith(_SWEPT_BY_BEAT)) and not _schedules(app):
-        yield _warning(
-            "deferred_signals.W203",
-            f"{whose} in a backend from which only celery beat deletes what has expired (celery.backend_cleanup), "
-            "and this project schedules nothing.",
-            "Run celery beat beside the workers, or leave out ignore_result=False. If beat runs, silence this check.",
-        )
-
-
-def _schedules(app: Celery) -> bool:
-    """Whether beat is likely to run: nobody can know here, but who schedules anything needs it."""
-    return bool(app.conf.beat_schedule) or apps.is_installed("django_celery_beat")
 
 
 def _task(app: Celery) -> Iterator[checks.CheckMessage]:
@@ -218,7 +140,7 @@ def _task(app: Celery) -> Iterator[checks.CheckMessage]:
     if task.rate_limit:
         # What "*" says goes before what a task's own name says; and None would mean the default.
         of_all = task.rate_limit == app.conf.task_default_rate_limit
-        yield _warning(
+        yield warning(
             "deferred_signals.W209",
             f"{task.name} has a rate limit of {task.rate_limit}, which all deferred receivers share in each worker.",
             f'CELERY_TASK_ANNOTATIONS = {{"{task.name}": {{"rate_limit": 0}}}}'
@@ -226,7 +148,7 @@ def _task(app: Celery) -> Iterator[checks.CheckMessage]:
             else 'Name the tasks that it is for in CELERY_TASK_ANNOTATIONS, instead of "*".',
         )
     if app.conf.task_compression:
-        yield _warning(
+        yield warning(
             "deferred_signals.W210",
             "Celery's task_compression compresses deliveries too, so workers take compressed ones from anybody: "
             "a small message can fill their memory.",
@@ -241,7 +163,7 @@ def _receivers(app: Celery, connected: list[tuple[str, Options]]) -> Iterator[ch
         there = routing.known(options)
         unranked = there is not None and not there.is_quorum and not there.arguments.get("x-max-priority")
         if options.priority is not None and transport(app) in RABBITMQ and unranked:
-            yield _warning(
+            yield warning(
                 "deferred_signals.W212",
                 f"The deferred receiver {name!r} has a priority, and its queue is not declared with one: RabbitMQ pays "
                 "no attention to it.",

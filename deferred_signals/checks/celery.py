@@ -9,10 +9,9 @@ from typing import Any
 
 from celery import Celery
 from django.core import checks
-from django.db.models.signals import post_save, pre_save
 
-from . import conf, registry
-from .celery_project import (
+from .. import conf, registry
+from ..celery_project import (
     RABBITMQ,
     REDIS,
     Routing,
@@ -23,30 +22,16 @@ from .celery_project import (
     transport_option_line,
     unreadable,
 )
-from .options import Options
-from .outcome import backoff
-from .references import is_model
+from ..options import Options
+from ..outcome import backoff
+from ..tasks import OURS, RELIED_ON
+from .messages import once
+from .results import endless
 
 #: What kombu's Redis transport waits for an acknowledgement by default, in seconds.
 VISIBILITY_TIMEOUT = 3600
 #: The same for RabbitMQ since 3.8.17, its ``consumer_timeout``, in seconds.
 CONSUMER_TIMEOUT = 1800
-
-#: What our task says of itself and deliveries rely on.
-RELIED_ON: dict[str, Any] = {
-    "acks_late": True,
-    "reject_on_worker_lost": True,
-    "autoretry_for": (),
-    "max_retries": None,
-    "serializer": "json",
-    "ignore_result": True,
-    "track_started": False,
-    "retry_on_worker_lost": False,
-    "compression": None,
-    "expires": None,
-}
-#: Of these it names its own.
-OURS = ("Request", "Strategy")
 
 
 def check_celery(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -69,13 +54,8 @@ def check_celery(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[check
         found += _too_late(registration.name, several)
         found += _queues(registration.name, several, routing)
         found += _held_too_long(registration.name, several, routing)
-        found += _endless(registration, app)
+        found += endless(registration, app)
     return once(found)
-
-
-def once(messages: list[checks.CheckMessage]) -> list[checks.CheckMessage]:
-    """Each message once: several connections of one receiver may all be wrong in the same way."""
-    return [message for place, message in enumerate(messages) if message not in messages[:place]]
 
 
 def _accepted(app: Celery) -> Iterator[checks.CheckMessage]:
@@ -181,28 +161,3 @@ def _held_too_long(receiver: str, several: list[Options], routing: Routing) -> I
                     obj=receiver,
                     id="deferred_signals.W102",
                 )
-
-
-def stores_in_django(app: Celery) -> bool:
-    """Whether results become rows of django-celery-results, which send signals as all rows do."""
-    backend = str(app.conf.result_backend or "")
-    return backend == "django-db" or backend.startswith("django_celery_results.")
-
-
-def _endless(registration: registry.Registration, app: Celery) -> Iterator[checks.CheckMessage]:
-    """A receiver that is sent for the row in which its own result is kept."""
-    if not stores_in_django(app):
-        return
-    for stand_in in registration.connections():
-        options: Options = stand_in.options
-        if options.ignore_result or options.when is not None or stand_in.signal not in (pre_save, post_save):
-            continue
-        sender: Any = stand_in.sender
-        if sender is None or (is_model(sender) and sender._meta.label == "django_celery_results.TaskResult"):
-            yield checks.Error(
-                f"The deferred receiver {registration.name!r} listens to the rows of all models and keeps its results, "
-                "which are such rows: each result would send the next delivery, for ever.",
-                hint="Give the connection a sender=, or leave out ignore_result=False.",
-                obj=registration.name,
-                id="deferred_signals.E103",
-            )

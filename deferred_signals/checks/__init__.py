@@ -1,0 +1,14 @@
+"""System checks: what can be known to be wrong before a delivery is lost over it. The ids are in docs/checks.md."""
+
+from .celery import check_celery
+from .connections import check_encryption, check_receivers, check_settings
+from .deployment import check_deployment, check_server
+
+__all__ = [
+    "check_celery",
+    "check_deployment",
+    "check_encryption",
+    "check_receivers",
+    "check_server",
+    "check_settings",
+]
