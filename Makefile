@@ -29,10 +29,10 @@ test-quick: $(VENV)/.test ## everything but the integration tests
 	$(BIN)/python -m pytest -n $(PROCESSES) --ignore tests/integration $(PYTEST_ARGS)
 
 test-postgresql: $(VENV)/.test ## test-quick on a private PostgreSQL instead of SQLite
-	$(BIN)/python -m tests.on_postgresql -n $(PROCESSES) $(PYTEST_ARGS)
+	$(BIN)/python -m tests.on_database postgresql -n $(PROCESSES) $(PYTEST_ARGS)
 
 test-mariadb: $(VENV)/.test ## test-quick on a private MariaDB instead of SQLite
-	$(BIN)/python -m tests.on_mariadb -n $(PROCESSES) $(PYTEST_ARGS)
+	$(BIN)/python -m tests.on_database mariadb -n $(PROCESSES) $(PYTEST_ARGS)
 
 test-signals: $(VENV)/.test ## every signal of Django through real workers and servers
 	$(BIN)/python -m pytest -n $(PROCESSES) tests/integration/test_signals_*.py $(PYTEST_ARGS)

@@ -559,7 +559,9 @@ def test_array_and_range_fields_arrive_as_they_were() -> None:
     assert type(there.free) is DateRange
 
 
-@pytest.mark.skipif(connections["default"].vendor != "postgresql", reason="arrays are of PostgreSQL: on_postgresql")
+@pytest.mark.skipif(
+    connections["default"].vendor != "postgresql", reason="arrays are of PostgreSQL: make test-postgresql"
+)
 def test_rows_with_array_and_range_fields_arrive() -> None:
     with connections["default"].schema_editor() as editor:
         editor.create_model(Shelf)

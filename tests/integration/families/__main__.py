@@ -1,24 +1,22 @@
-"""The sender's process: reads a scenario (``module.function``) per line, answers with a line."""
+"""The sender's process of the families; a scenario is called ``module.function``."""
 
-import json
-import sys
-import traceback
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 import django
 
 django.setup()
 
+from tests.integration.commands import serve  # noqa: E402
 from tests.integration.families.celery import app  # noqa: E402
 
-app.set_default()
 
-for line in sys.stdin:
-    name, arguments = json.loads(line)
+def find(name: str) -> Callable[..., Any]:
     module, _, function = name.rpartition(".")
-    try:
-        scenarios = import_module(f"tests.integration.families.scenarios.{module}")
-        answer = {"result": getattr(scenarios, function)(**arguments)}
-    except BaseException:  # noqa: BLE001 - whatever it is, SystemExit included, the test must hear of it
-        answer = {"error": traceback.format_exc()}
-    print(json.dumps(answer), flush=True)
+    found: Callable[..., Any] = getattr(import_module(f"tests.integration.families.scenarios.{module}"), function)
+    return found
+
+
+app.set_default()
+serve(find)
