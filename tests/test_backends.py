@@ -27,8 +27,8 @@ from kombu import Queue
 
 from deferred_signals import Delivery, Retry, Signal, backends, current_delivery, tasks
 from deferred_signals.backends.celery import CeleryBackend
+from deferred_signals.backends.flush import Flush
 from deferred_signals.backends.immediate import ImmediateBackend
-from deferred_signals.backends.job import Job
 from deferred_signals.backends.lanes import Lane
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.envelope import unseal
@@ -380,10 +380,10 @@ class TestTheLanes:
     def test_a_time_limit_of_the_task_that_sends_is_the_tasks(self, backend, celery_app, link, monkeypatch):
         link(bell, first)
 
-        def interrupted(self: Job, patience: float) -> bool:
+        def interrupted(self: Flush, patience: float) -> bool:
             raise SoftTimeLimitExceeded
 
-        monkeypatch.setattr(Job, "wait", interrupted)
+        monkeypatch.setattr(Flush, "wait", interrupted)
         threads = set(threading.enumerate())
         with pytest.raises(SoftTimeLimitExceeded):
             ring()

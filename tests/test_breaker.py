@@ -27,7 +27,7 @@ from deferred_signals.backends import breaker as breakers
 from deferred_signals.backends.breaker import Breaker
 from deferred_signals.backends.broker import Producer, Unroutable, connect
 from deferred_signals.backends.celery import CeleryBackend
-from deferred_signals.backends.job import Job
+from deferred_signals.backends.flush import Flush
 from deferred_signals.exceptions import PublishError
 from deferred_signals.signals import delivery_unpublished
 from tests.receivers import curious, first, second, troubled
@@ -109,12 +109,12 @@ class TestAnInterruption:
     def test_of_whoever_waits_for_the_broker_leaves_a_line_that_names_what_nobody_knows_any_more(
         self, backend, link, lost, monkeypatch, caplog, kind
     ):
-        def interrupted(self: Job, patience: float) -> bool:
+        def interrupted(self: Flush, patience: float) -> bool:
             raise kind
 
         link(bell, first)
         link(bell, second)
-        monkeypatch.setattr(Job, "wait", interrupted)
+        monkeypatch.setattr(Flush, "wait", interrupted)
         with pytest.raises(kind), transaction.atomic():
             ring()
         assert not lost
@@ -308,16 +308,16 @@ class TestTheBreaker:
         breaker.close()
 
 
-class TestAnAbandonedJob:
+class TestAnAbandonedFlush:
     def test_each_of_its_deliveries_is_told_once_even_while_the_lane_is_still_at_work(self, memory, link):
         link(bell, first)
         one, two, three = ring(), ring(), ring()
-        job = Job([one, two, three], {})
+        flush = Flush([one, two, three], {})
         by_itself, left_over = ValueError(), PublishError()
-        job.failures.append((one, by_itself))  # and the lane has not yet counted it as done
-        assert job.unpublished(left_over) == [(one, by_itself), (two, left_over), (three, left_over)]
-        job.done = 2
-        assert job.unpublished(left_over) == [(one, by_itself), (three, left_over)]
+        flush.failures.append((one, by_itself))  # and the lane has not yet counted it as done
+        assert flush.unpublished(left_over) == [(one, by_itself), (two, left_over), (three, left_over)]
+        flush.done = 2
+        assert flush.unpublished(left_over) == [(one, by_itself), (three, left_over)]
 
 
 class TestALook:

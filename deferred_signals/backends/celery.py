@@ -20,7 +20,7 @@ from ..exceptions import ConfigurationError, PublishError
 from ..tasks import deliver
 from .base import Backend, Failure
 from .breaker import Breaker
-from .job import Job
+from .flush import Flush
 from .lanes import Lane
 
 
@@ -103,23 +103,23 @@ class CeleryBackend(Backend):
             return [(delivery, refusal) for delivery in deliveries]
         patience = conf.current().publish_timeout
         lane = self._take(broker, app, patience)
-        job = Job(deliveries, _ancestry())
-        lane.jobs.put(job)
+        flush = Flush(deliveries, _ancestry())
+        lane.flushes.put(flush)
         try:
-            in_time = job.wait(patience)
+            in_time = flush.wait(patience)
         except BaseException:
-            # A time limit of the task that sends, or Ctrl-C: the lane finishes this job by itself, and ends.
+            # A time limit of the task that sends, or Ctrl-C: the lane finishes this flush by itself, and ends.
             self._retire(lane)
             raise
         if in_time:
             self._give_back(lane, key)
-            if isinstance(job.away, OperationalError):  # and not, say, a message that it refuses
-                broker.breaker.open(job.away, patience)
-            return job.failures
+            if isinstance(flush.away, OperationalError):  # and not, say, a message that it refuses
+                broker.breaker.open(flush.away, patience)
+            return flush.failures
         self._all.discard(lane)
         error = PublishError(f"The broker did not answer for {patience:g} s.")
         broker.breaker.open(error, patience)
-        return job.unpublished(error)
+        return flush.unpublished(error)
 
     def _broker(self, key: Any) -> _Broker:
         """What there is for this broker; not of the parent process, another app or other broker settings."""
@@ -150,7 +150,7 @@ class CeleryBackend(Backend):
             broker.free.append(lane)
 
     def _retire(self, lane: Lane) -> None:
-        lane.jobs.put(None)
+        lane.flushes.put(None)
         self._all.discard(lane)
 
 

@@ -21,11 +21,11 @@ from kombu.exceptions import OperationalError
 from ..delivery import Delivery
 from ..tasks import REPRS, deliver
 from .broker import RETRIES, Producer, Unroutable, begin_with_one_that_answers, connect
-from .job import Job
+from .flush import Flush
 
 #: Connections that may break under one message, before it is the message's fault.
 CONNECTIONS = 3
-#: Messages of one job that may break them, before it is the broker's fault.
+#: Messages of one flush that may break them, before it is the broker's fault.
 STRIKES = 2
 #: Seconds until a lane that was left behind gives up itself: so many times the caller's patience, and at least.
 TIMES, AT_LEAST = 2.0, 5.0
@@ -36,7 +36,7 @@ class NoConnection(Exception):
 
 
 class Lane:
-    """A thread that publishes jobs over a broker connection of its own."""
+    """A thread that publishes flushes over a broker connection of its own."""
 
     def __init__(self, app: Celery, patience: float) -> None:
         self.app = app
@@ -49,75 +49,75 @@ class Lane:
         #: The routes whose queues are declared on the present connection, as ``Options.route``.
         self.declared: set[Any] = set()
         self._channel: Any = None
-        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self.flushes: SimpleQueue[Flush | None] = SimpleQueue()
         self.thread = threading.Thread(target=self._work, name="deferred_signals-publish", daemon=True)
         self.thread.start()
 
     def _work(self) -> None:
-        while (job := self.jobs.get()) is not None:
+        while (flush := self.flushes.get()) is not None:
             # In the caller's context: instrumentation of Celery finds its trace and request there.
-            job.context.run(self._publish, job)
+            flush.context.run(self._publish, flush)
             for connection in connections.all(initialized_only=True):
                 connection.close()  # opened by a receiver of before_task_publish: nobody else would close it
-            in_time = job.settle()
-            job.finish()
+            in_time = flush.settle()
+            flush.finish()
             if not in_time:
                 self.connection.collect()  # to close it politely takes an answer
                 return
-            if job.failures:
+            if flush.failures:
                 self._begin_anew()  # it may have ended at a server that is no longer the right one
-            del job
+            del flush
         self.connection.release()
 
-    def _publish(self, job: Job) -> None:
-        for delivery in job.deliveries:
-            if job.abandoned:
+    def _publish(self, flush: Flush) -> None:
+        for delivery in flush.deliveries:
+            if flush.abandoned:
                 return
             try:
-                self._publish_one(delivery, job)
+                self._publish_one(delivery, flush)
             except NoConnection as gone:
-                job.away = error = cast("Exception", gone.__cause__)
-                job.failures += [(other, error) for other in job.deliveries[job.done :]]
-                job.done = len(job.deliveries)
+                flush.away = error = cast("Exception", gone.__cause__)
+                flush.failures += [(other, error) for other in flush.deliveries[flush.done :]]
+                flush.done = len(flush.deliveries)
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-                job.failures.append((delivery, error))
-            job.done += 1
+                flush.failures.append((delivery, error))
+            flush.done += 1
 
-    def _publish_one(self, delivery: Delivery, job: Job) -> None:
+    def _publish_one(self, delivery: Delivery, flush: Flush) -> None:
         """Publish, if need be over a new connection: the old one may be stale, its declarations out of date."""
         broken = 0
         while True:
-            self._connect(job)
+            self._connect(flush)
             try:
-                return self._send_declared(delivery, job.ancestry)
+                return self._send_declared(delivery, flush.ancestry)
             except Unroutable as error:
                 route = delivery.options.route
-                if route in job.renewed:
+                if route in flush.renewed:
                     raise
-                job.renewed.add(route)
+                flush.renewed.add(route)
                 self._begin_anew()
-                self._connect(job)
+                self._connect(flush)
                 self._declare_queues_of(error.exchange)
             except OperationalError as error:
                 if isinstance(error.__cause__, self.connection.channel_errors):
                     raise  # an answer: Redis is out of memory, or a replica
                 self._begin_anew()
                 broken += 1
-                if broken < CONNECTIONS and not job.abandoned:
+                if broken < CONNECTIONS and not flush.abandoned:
                     continue
-                job.strikes += 1
-                if job.strikes >= STRIKES or job.abandoned:
+                flush.strikes += 1
+                if flush.strikes >= STRIKES or flush.abandoned:
                     raise NoConnection from error
-                self._connect(job)
+                self._connect(flush)
                 raise
 
-    def _connect(self, job: Job) -> None:
+    def _connect(self, flush: Flush) -> None:
         if self.connection.connected:
             return
 
         def give_up(error: Exception, pause: float) -> None:
-            if job.abandoned:
+            if flush.abandoned:
                 raise error
 
         begin_with_one_that_answers(self.app, self.connection)

@@ -1,4 +1,4 @@
-"""One hand-over, as the caller and the lane that does it see it."""
+"""One flush, the hand-over of what may leave together, as the caller and the lane that does it see it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..delivery import Delivery
 from .base import Failure
 
 
-class Job:
+class Flush:
     """One hand-over: deliveries in, failures out, progress visible to whoever waits."""
 
     def __init__(self, deliveries: Sequence[Delivery], ancestry: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ class Job:
         return True
 
     def unpublished(self, error: Exception) -> list[Failure]:
-        """What has failed, and what is left over of an abandoned job, for ``error``; the lane may still be at work."""
+        """What has failed, and what is left over of an abandoned flush, for ``error``; the lane may yet be at work."""
         # In this order: a delivery fails before it is done, so none can be neither.
         done, failures = self.done, list(self.failures)
         failed = {id(delivery) for delivery, _ in failures}
