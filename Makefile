@@ -13,7 +13,8 @@ PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick test-postgresql test-mariadb test-signals chaos lint format docs bench build clean
+.PHONY: help demo test test-quick test-postgresql test-mariadb test-signals chaos lint format docs docs-diagrams \
+	bench bench-plot bench-guard build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +24,9 @@ demo: $(VENV)/.demo ## sign a user up in the example shop and watch the worker w
 	$(BIN)/python example_project/demo.py
 
 test: $(VENV)/.test ## everything, with real workers and servers, and the coverage of the core
-	$(BIN)/python -m pytest -n $(PROCESSES) --cov $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --ignore tests/integration --cov $(PYTEST_ARGS)
+	# In processes of their own; 5: what PYTEST_ARGS selects may be in one of both only.
+	$(BIN)/python -m pytest -n $(PROCESSES) tests/integration $(PYTEST_ARGS) || [ $$? = 5 ]
 
 test-quick: $(VENV)/.test ## everything but the integration tests
 	$(BIN)/python -m pytest -n $(PROCESSES) --ignore tests/integration $(PYTEST_ARGS)
@@ -53,8 +56,18 @@ format: $(VENV)/.lint ## let ruff mend what it can
 docs: $(VENV)/.docs ## build the documentation; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
+docs-diagrams: ## draw the diagrams of the documentation into docs/_static
+	$(PYTHON) docs/diagrams.py
+
 bench: $(VENV)/.bench ## what a send and a delivery cost, beside Django and Celery by hand
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+bench-plot: $(VENV)/.bench ## write the last make bench into docs/_static: its curves, and its tables
+	$(BIN)/python -m benchmarks.plot
+	$(BIN)/python -m benchmarks.summary
+
+bench-guard: $(VENV)/.bench ## a few ratios against their limits, in a minute: nothing has become half as slow again
+	$(BIN)/python -m benchmarks.guard
 
 build: $(VENV)/.build ## wheel and sdist into dist/, checked
 	rm -rf dist

@@ -13,6 +13,7 @@ from django.core import checks
 from .checks import (
     check_celery,
     check_deployment,
+    check_durable,
     check_encryption,
     check_receivers,
     check_server,
@@ -34,6 +35,7 @@ class DeferredSignalsConfig(AppConfig):
         checks.register(check_settings, "deferred_signals")
         checks.register(check_encryption, "deferred_signals")
         checks.register(check_receivers, "deferred_signals")
+        checks.register(check_durable, "deferred_signals")
         checks.register(check_celery, "deferred_signals")
         checks.register(check_server, "deferred_signals")
         checks.register(check_deployment, "deferred_signals", deploy=True)

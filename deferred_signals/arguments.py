@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 from . import context
 from .codec import Encoder
 from .codec.base import TwoStates
+from .codec.shapes import Shapes
 from .codec.stand_ins import not_carried
 from .django_signals import Reduce
 from .exceptions import EncodeError
 from .options import Options
+from .references import is_instance
 from .registry import Registration
 
 logger = logging.getLogger("deferred_signals")
@@ -37,6 +39,16 @@ class Arguments:
         self._snapshot = snapshot
         self._fields, self._exclude = options.fields, options.exclude
         self._said: set[str] = set()
+        self._shapes = Shapes()
+        #: Whether instances travel as snapshots, or some arguments in another form than their type's.
+        self._is_special = snapshot or bool(reductions)
+
+    def text(self, sender: Any, named: dict[str, Any]) -> str | None:
+        """Their JSON text, as it ends an envelope; None where they are not so plain that it can be written at once."""
+        # An instance that is the sender may be a row of the arguments.
+        if self._is_special or is_instance(sender) or (captured := context.text()) is None:
+            return None
+        return self._shapes.text(sender, named, captured)
 
     def encode(self, sender: Any, named: dict[str, Any]) -> Encoded:
         """The JSON of one send's arguments and context. Raises EncodeError, and what a user's carrier raises."""
@@ -51,14 +63,14 @@ class Arguments:
 
     def _kwargs(self, encoder: Encoder, named: dict[str, Any]) -> dict[str, Any]:
         kwargs: dict[str, Any] = {}
+        encode, snapshots, reductions, asked = encoder.encode, encoder.snapshots, self._reductions, self._named
         for name, value in named.items():
             if not name.isascii():
-                encoder.encode(name)
-            reduce = self._reductions.get(name)
-            kept = len(encoder.snapshots)
-            encoder.asked = name in self._named
+                encode(name)
+            kept = len(snapshots)
+            encoder.asked = name in asked
             try:
-                kwargs[name] = encoder.encode(value) if reduce is None else reduce(encoder, value)
+                kwargs[name] = reductions[name](encoder, value) if name in reductions else encode(value)
             except EncodeError as error:
                 encoder.restart(kept)
                 kwargs[name] = self._refused(name, error.under(f"kwargs[{name!r}]"))

@@ -55,20 +55,20 @@ def _can_be_a_key(pk: Any) -> bool:
     return True
 
 
-def coalesced(deliveries: Iterable[Delivery]) -> list[Delivery]:
-    """The deliveries of one commit, in send order; those that became one stand in the place of the last of them."""
+def coalesced(entries: Iterable[tuple[int, Delivery]]) -> list[tuple[int, Delivery]]:
+    """The deliveries of one commit, numbered in send order; those that became one stand in the place of the last."""
     made: dict[int, Delivery] = {}
     last: dict[Hashable, int] = {}
-    for number, delivery in enumerate(deliveries):
+    for number, delivery in entries:
         one = delivery
-        if delivery.subject is not None:
+        if delivery.subject is not None and delivery.kept is None:
             earlier = last.get(delivery.subject.about)
             if earlier is not None and (both := merged(made[earlier], delivery)) is not None:
                 del made[earlier]
                 one = both
             last[delivery.subject.about] = number
         made[number] = one
-    return list(made.values())
+    return list(made.items())
 
 
 def merged(earlier: Delivery, later: Delivery) -> Delivery | None:

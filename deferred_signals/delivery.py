@@ -13,8 +13,12 @@ from .exceptions import NotYetKnown
 from .options import Options
 from .references import is_same_instance
 
+#: On a worker, which looks them up by the receiver's name; to make them takes as long as all the rest of a delivery.
+_UNKNOWN = Options()
 
-@dataclass(frozen=True, eq=False, slots=True)
+
+# Not frozen, though nobody sets anything but ``keep``: that takes three times as long to make, and each send makes one.
+@dataclass(eq=False, slots=True)
 class Delivery:
     """One send to one deferred receiver.
 
@@ -35,12 +39,29 @@ class Delivery:
     #: The envelope's text in clear, in the sender's process only.
     text: str = field(default="", repr=False)
     #: The options of the connection, in the sender's process only.
-    options: Options = field(default_factory=Options, repr=False)
+    options: Options = field(default=_UNKNOWN, repr=False)
     #: What it is about, for ``coalesce``; in the sender's process only.
     subject: Any = field(default=None, repr=False)
+    #: Its keys in the outbox, of the options ``order_by`` and ``unique``; in the sender's process only.
+    keys: tuple[str | None, str | None] = field(default=(None, None), repr=False)
+    #: The alias of the database in whose outbox it is, None if it is in none; in the sender's process only.
+    kept: str | None = None
+    #: Those that it carries, if it is a batch; in the sender's process only.
+    members: tuple[Delivery, ...] = field(default=(), repr=False)
+    #: The payload of its row there, if a later delivery may become one with it; in the sender's process only.
+    row: str = field(default="", repr=False)
+    #: How long the attempt took, on the worker when it is over; None if the receiver was not come to.
+    seconds: float | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, envelope: Envelope, text: str = "", options: Options | None = None, subject: Any = None) -> Delivery:
+    def of(
+        cls,
+        envelope: Envelope,
+        text: str = "",
+        options: Options | None = None,
+        subject: Any = None,
+        keys: tuple[str | None, str | None] = (None, None),
+    ) -> Delivery:
         """The delivery that an envelope carries."""
         created = datetime.fromtimestamp(envelope.created, UTC)
         return cls(
@@ -53,17 +74,23 @@ class Delivery:
             envelope.repeats,
             envelope.crashes,
             text,
-            options or Options(),
+            options or _UNKNOWN,
             subject,
+            keys,
         )
+
+    def keep(self, alias: str) -> None:
+        """Note that its row is written; what is in the database need not be in memory. Before anybody else has it."""
+        self.kept, self.text = alias, ""
 
     @property
     def payload(self) -> str:
-        """The signed string for the wire, encrypted if the options say so; empty on the worker, which has it already.
+        """The signed string for the wire, encrypted if the options say so.
 
-        Raises ConfigurationError where it must be encrypted and cannot be.
+        Empty on the worker, which has it already, and of a delivery in an outbox, whose row has it. Raises
+        ConfigurationError where it must be encrypted and cannot be.
         """
-        if not self.text:
+        if not self.text or self.kept is not None:
             return ""
         return seal(encryption.encrypted(self.text) if encryption.is_wanted(self.options) else self.text)
 

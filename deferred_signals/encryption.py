@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import Any
 
 from . import conf
-from .envelope import CONTENTS, Envelope, checked
+from .envelope import Envelope
+from .envelope_fields import CONTENTS, checked
 from .exceptions import ConfigurationError, OpenError, UnknownKey
 from .options import Options
 from .strict_json import dump, parse

@@ -23,11 +23,11 @@ so that an older worker can keep a newer payload waiting without understanding i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import conf
+from .envelope_fields import CONTENTS, HEAD, checked
 from .exceptions import NewerWire, OpenError
 from .signature import signed, verified
 from .strict_json import dump, parse
@@ -35,11 +35,9 @@ from .strict_json import dump, parse
 #: The wire version that this release writes. It reads this and the previous one.
 VERSION = 1
 
-#: The last moment of datetime, in Unix seconds.
-LATEST = 253402300799
 
-
-@dataclass(frozen=True, slots=True)
+# Not frozen, though nothing is ever set: that takes three times as long to make, and each send makes one.
+@dataclass(slots=True)
 class Envelope:
     """One delivery as it travels; ``sender``, ``kwargs`` and ``context`` are already encoded.
 
@@ -72,12 +70,12 @@ class Envelope:
             "signal": self.signal,
         }
         if self.encrypted is None:
-            data |= {"sender": self.sender, "kwargs": self.kwargs, "context": self.context}
+            data["sender"], data["kwargs"], data["context"] = self.sender, self.kwargs, self.context
         if self.attempt != 1:
             data["attempt"] = self.attempt
-        for key in ("crashes", "depth", "repeats"):
-            if count := getattr(self, key):
-                data[key] = count
+        if self.crashes or self.depth or self.repeats:
+            counts = {"crashes": self.crashes, "depth": self.depth, "repeats": self.repeats}
+            data |= {key: count for key, count in counts.items() if count}
         if self.waiting_since is not None:
             data["waiting"] = self.waiting_since
         if self.expires is not None:
@@ -108,49 +106,7 @@ def seal(text: str) -> str:
     return signed(text)
 
 
-def _is_text(value: Any) -> bool:
-    return type(value) is str
-
-
-def _is_line(value: Any, longest: int) -> bool:
-    # Printable: it stands in lines of the log, and shall not begin one.
-    return type(value) is str and len(value) <= longest and value.isprintable()
-
-
-def _is_object(value: Any) -> bool:
-    return type(value) is dict
-
-
-def _is_time(value: Any) -> bool:
-    return type(value) in {int, float} and 0 <= value <= LATEST
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**31
-
-
-#: The keys, the fields they become, and what their values must be.
-_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "id": ("id", lambda value: _is_line(value, 255)),
-    "at": ("created", _is_time),
-    "to": ("receiver", lambda value: _is_line(value, 1000)),
-    "signal": ("signal", lambda value: value is None or _is_text(value)),
-    "sender": ("sender", lambda value: True),
-    "kwargs": ("kwargs", _is_object),
-    "context": ("context", _is_object),
-    "attempt": ("attempt", lambda value: _is_count(value) and value > 0),
-    "crashes": ("crashes", _is_count),
-    "depth": ("depth", _is_count),
-    "repeats": ("repeats", _is_count),
-    "waiting": ("waiting_since", _is_time),
-    "expires": ("expires", _is_time),
-    "encrypted": ("encrypted", _is_text),
-}
-_HEAD = ("id", "at", "to", "signal")
-CONTENTS = ("sender", "kwargs", "context")
-
-
-def unseal(payload: Any) -> Envelope:
+def unseal(payload: Any, *, of_any_age: bool = False) -> Envelope:
     """Verify and read a payload.
 
     Raises OpenError when it is not authentic, unreadable or too old, NewerWire when it is authentic but of a
@@ -165,10 +121,15 @@ def unseal(payload: Any) -> Envelope:
         data = parse(text)
     except (ValueError, RecursionError):
         raise OpenError("The payload is authentic but not the JSON that this library writes.") from None
-    return _read(data)
+    return _read(data, None if of_any_age else conf.current().max_age)
 
 
-def _read(data: Any) -> Envelope:
+def read(data: Any) -> Envelope:
+    """Read an envelope that stands in a payload with others; raises as ``unseal``."""
+    return _read(data, conf.current().max_age)
+
+
+def _read(data: Any, max_age: float | None) -> Envelope:
     version = data.get("v") if isinstance(data, dict) else None
     if type(version) is not int or not 1 <= version < 2**31:
         raise OpenError("The payload is authentic but has no wire version.")
@@ -178,23 +139,9 @@ def _read(data: Any) -> Envelope:
         # What stands beside it was not encrypted; to choose one of the two would be to guess.
         if both := [key for key in CONTENTS if key in data]:
             raise OpenError(f"The payload is authentic but has {both[0]!r} beside 'encrypted'.")
-        envelope = Envelope(**{"sender": None, "kwargs": {}, "context": {}, **checked(data, _HEAD)})
+        envelope = Envelope(**{"sender": None, "kwargs": {}, "context": {}, **checked(data, HEAD)})
     else:
-        envelope = Envelope(**checked(data, (*_HEAD, *CONTENTS)))
-    max_age = conf.current().max_age
+        envelope = Envelope(**checked(data, (*HEAD, *CONTENTS)))
     if max_age is not None and time.time() - envelope.created > max_age:
         raise OpenError("The payload is authentic but older than MAX_AGE.")
     return envelope
-
-
-def checked(data: dict[str, Any], required: tuple[str, ...]) -> dict[str, Any]:
-    """The fields of an envelope that a JSON object has. Raises OpenError for a wrong value or a key that lacks."""
-    found: dict[str, Any] = {}
-    for key, (name, is_right) in _FIELDS.items():
-        if key in data:
-            if not is_right(data[key]):
-                raise OpenError(f"The payload is authentic but its {key!r} is not what it must be.")
-            found[name] = data[key]
-        elif key in required:
-            raise OpenError(f"The payload is authentic but has no {key!r}.")
-    return found

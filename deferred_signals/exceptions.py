@@ -19,6 +19,8 @@ What is raised where, and what becomes of the delivery::
     │   ├── InstanceMissing       worker                 the receiver's ``missing`` option
     │   ├── TooDeep               worker                 dead
     │   ├── WorkerLost            worker                 run again; dead at CRASH_LIMIT
+    │   ├── LeaseLost             worker                 discarded: another run has taken the delivery over
+    │   ├── SeveralDied           worker                 dead, each of them; what Celery is told
     │   ├── ReceiverCancelled     in the receiver        as anything the receiver raises
     │   ├── ReceiverInterrupted   in the receiver        as anything the receiver raises
     │   ├── NotCarriedError       in the receiver        as anything the receiver raises
@@ -126,6 +128,14 @@ class TooDeep(DeferredSignalsError):
 
 class WorkerLost(DeferredSignalsError):
     """The delivery came back from a worker that did not finish it, for the ``CRASH_LIMIT``-th time in a row."""
+
+
+class LeaseLost(DeferredSignalsError):
+    """The lease of a durable delivery ran out while its receiver was running, and another run has taken it over."""
+
+
+class SeveralDied(DeferredSignalsError, ExceptionGroup[Exception]):
+    """Several deliveries of one doorbell are dead: what Celery, which hears of each message once, is told."""
 
 
 class ReceiverInterrupted(DeferredSignalsError):

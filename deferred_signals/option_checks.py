@@ -10,7 +10,12 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from django.utils.inspect import func_accepts_kwargs
 
+_PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 _NAME = re.compile(r"[\w.:<>-]{1,200}")
+
+#: The longest duration, in seconds: a thousand years. Of years with five digits no database, nor Python, can tell the
+#: times.
+LONGEST_DURATION = 1000 * 365 * 86400
 
 
 def _text(value: Any) -> Any:
@@ -34,8 +39,8 @@ def _flag(value: Any) -> Any:
 def _seconds(value: Any) -> Any:
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ValueError("a number of seconds (0 or more) or a timedelta")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_DURATION:
+        raise ValueError("a number of seconds (0 or more, at most a thousand years) or a timedelta")
     return value
 
 
@@ -108,9 +113,34 @@ _PROTOCOL = frozenset(
 )
 
 
-def _callable(value: Any) -> Any:
-    if not callable(value) or iscoroutinefunction(value) or not func_accepts_kwargs(value):
+#: Deliveries of one batch.
+_LARGEST_BATCH = 10_000
+
+
+def _size(value: Any) -> Any:
+    if type(value) is not int or not 0 < value <= _LARGEST_BATCH:
+        raise ValueError(f"a whole number from 1 to {_LARGEST_BATCH}")
+    return value
+
+
+def _is_asked_at_send(value: Any) -> bool:
+    return callable(value) and not iscoroutinefunction(value) and func_accepts_kwargs(value)
+
+
+def _condition(value: Any) -> Any:
+    if not _is_asked_at_send(value):
         raise ValueError("a function, not async, that takes any keyword arguments: when(sender=..., **kwargs) -> bool")
+    return value
+
+
+def _key(value: Any) -> Any:
+    if isinstance(value, str) and not _PATH.fullmatch(value):
+        raise ValueError('a dotted path that begins with an argument, as "instance.customer_id"')
+    if not isinstance(value, str) and not _is_asked_at_send(value):
+        raise ValueError(
+            'a dotted path, as "instance.customer_id", or a function, not async, that takes any keyword arguments: '
+            "key(sender=..., **kwargs)"
+        )
     return value
 
 
@@ -129,7 +159,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("countdown", "expires", "time_limit", "soft_time_limit", "retry_backoff_max"), _seconds),
     **dict.fromkeys(("priority", "max_retries"), _count),
     **dict.fromkeys(("ignore_result", "retry_jitter", "on_commit", "deliver_raw"), _flag),
-    **dict.fromkeys(("coalesce", "changes", "encrypt"), _flag),
+    **dict.fromkeys(("coalesce", "changes", "encrypt", "durable", "atomic"), _flag),
     **dict.fromkeys(("autoretry_for", "dont_autoretry_for"), _exceptions),
     "headers": _mapping,
     "retry_backoff": _backoff,
@@ -137,7 +167,11 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "aliases": _names,
     **dict.fromkeys(("fields", "exclude"), _field_names),
     "oversize": _one_of("raise", "log"),
-    "when": _callable,
+    "when": _condition,
     "instance": _one_of("reference", "snapshot"),
     "missing": _one_of("discard", "retry", "dead"),
+    **dict.fromkeys(("order_by", "unique"), _key),
+    "on_dead": _one_of("park", "pass"),
+    "debounce": _seconds,
+    "batch_size": _size,
 }

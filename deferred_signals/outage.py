@@ -19,6 +19,8 @@ def database_is_away() -> bool:
             connection.ensure_connection()
         except DatabaseDriverError:
             away = True
+        except AssertionError:
+            continue  # so Django's test cases forbid those databases that they do not name
     return away
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from . import conf
 from .envelope import Envelope
-from .exceptions import Discard, NewerWire, ReceiverCancelled, ReceiverInterrupted, Retry, TooDeep, WorkerLost
+from .exceptions import (
+    Discard,
+    NewerWire,
+    ReceiverCancelled,
+    ReceiverInterrupted,
+    Retry,
+    SeveralDied,
+    TooDeep,
+    WorkerLost,
+)
 from .options import Options
 from .strict_json import dump
 
@@ -73,6 +83,11 @@ def _said(error: Exception) -> str:
         return str(error)
     except Exception:  # noqa: BLE001 - a receiver's own exception may fail in its text
         return ""
+
+
+def raised_text(error: Exception) -> str:
+    """An exception in a line of a log: its name, and its text in brackets."""
+    return f"({type(error).__name__}: {_said(error)})"
 
 
 def _is(error: Exception, kinds: tuple[type[BaseException], ...]) -> bool:
@@ -149,3 +164,12 @@ def wait(error: Exception, since: float, window: float, reason: str, text: str) 
         return Outcome("dead", error, f"{reason.rstrip('.')}, for more than {window:g} s")
     # As long again as it has been waited already: doubling pauses without a counter on the wire.
     return Outcome("retry", error, reason, min(max(1.0, waited), LONGEST_WAIT), text)
+
+
+def summary(ends: Sequence[Outcome], what: str = "batch") -> Outcome:
+    """How a message with several deliveries has ended: dead, with their errors, if one of them has died."""
+    errors = [end.error for end in ends if end.state == "dead" and end.error is not None]
+    if not errors:
+        return Outcome("succeeded")
+    error = errors[0] if len(errors) == 1 else SeveralDied(f"{len(errors)} deliveries of one {what} died", errors)
+    return Outcome("dead", error, "; ".join(end.reason for end in ends if end.state == "dead"))

@@ -30,8 +30,9 @@ class Registration:
         self.name = name
         self.function = function
         self.options = options
-        #: Every signal that it was ever connected to.
+        #: Every signal that it was ever connected to, and the largest ``batch_size`` that it ever had.
         self.signals: list[Signal] = []
+        self.batch_size = 1
         self._stand_ins: dict[Any, tuple[ReferenceType[Any], Signal]] = {}
 
     @functools.cached_property
@@ -45,17 +46,14 @@ class Registration:
     def required(self) -> frozenset[str]:
         """The keyword arguments that a send must provide besides sender and signal."""
         # Not those of a wrapped function: its wrapper may provide some.
-        parameters = inspect.signature(self.function, follow_wrapped=False).parameters
-        given = {"sender", "signal"}
-        return frozenset(
-            name
-            for name, one in parameters.items()
-            if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.default is one.empty and name not in given
-        )
+        parameters = inspect.signature(self.function, follow_wrapped=False).parameters.values()
+        asked = [one for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+        return frozenset(one.name for one in asked if one.default is one.empty) - {"sender", "signal"}
 
     def connected(self, stand_in: Any, signal: Signal) -> None:
         """Note that ``stand_in`` stands in the receivers of ``signal``, which hold it."""
         self._stand_ins[id(signal), stand_in.key] = (ref(stand_in), signal)
+        self.batch_size = max(self.batch_size, stand_in.options.batch_size)
         if not any(one is signal for one in self.signals):
             self.signals.append(signal)
 
@@ -70,6 +68,11 @@ class Registration:
         """All the stand-ins that are connected now."""
         found = [self.connection(signal, key) for (_, key), (_, signal) in list(self._stand_ins.items())]
         return [stand_in for stand_in in found if stand_in is not None]
+
+    def options_for(self, signal: str | None) -> Options:
+        """The options of its connection to a signal, by name; of another one, if it is not connected to that here."""
+        found = sorted(self.connections(), key=lambda one: not is_called(one.signal, signal or ""))
+        return found[0].options if found else self.options
 
     def listening(self) -> list[Signal]:
         """The signals that the receiver listens to now; when it is disconnected, those it ever listened to."""
@@ -108,8 +111,7 @@ def name_of(function: Function) -> str:
         raise ConnectError(f"{function!r} cannot be deferred: a receiver is a function, static method or class method.")
     path = path_of(function)
     if isinstance(owner, type):
-        owner_path = path_of(owner)
-        path = owner_path and f"{owner_path}.{function.__name__}"
+        path = (owner_path := path_of(owner)) and f"{owner_path}.{function.__name__}"
     if path is None:
         what = getattr(function, "__qualname__", None) or f"an object of type {type(function).__qualname__}"
         raise ConnectError(
@@ -172,9 +174,9 @@ def get(name: str) -> Registration:
     return found
 
 
-def registrations() -> Iterator[Registration]:
-    """Every deferred receiver that is connected in this process, by name."""
-    found = {one.name: one for one in list(_by_name.values()) if one.connections()}
+def registrations(where: Callable[[Registration], bool] = bool) -> Iterator[Registration]:
+    """Every deferred receiver that is connected in this process, by name; or those of which ``where`` is true."""
+    found = {one.name: one for one in list(_by_name.values()) if where(one) and one.connections()}
     return iter([found[name] for name in sorted(found)])
 
 

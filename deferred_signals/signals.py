@@ -14,7 +14,8 @@ from django.dispatch import Signal
 
 logger = logging.getLogger("deferred_signals")
 
-#: The broker has taken a delivery. Arguments: ``delivery``. Sent in the sender's process.
+#: The broker has taken a delivery, or the row of a durable one is committed and its doorbell, where the sender rings,
+#: taken. Arguments: ``delivery``. Sent in the sender's process.
 delivery_published = Signal()
 
 #: A delivery could not be handed over and is lost unless you save it. Arguments: ``delivery``, ``error``. One that

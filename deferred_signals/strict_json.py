@@ -29,6 +29,8 @@ def _finite(digits: str) -> float:
     return number
 
 
+_decoder = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+
 #: Levels of containers, which a stack of 1,000 frames can write and read again. A value of the deepest that the setting
 #: MAX_DEPTH allows, 100, takes four of them for each of its own.
 _DEEPEST = 500
@@ -52,7 +54,7 @@ def parse(text: str | bytes) -> Any:
     Raises ValueError for what is none or what UTF-8 and finite numbers cannot say, RecursionError for what is too deep.
     """
     text = text if isinstance(text, str) else text.decode()
-    made = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+    made = _decoder.decode(text)
     if _MAYBE_SURROGATE.search(text):
         dump(made).encode()  # a pair of them is one character, which an escaped backslash may stand before
     # Most have few containers, and are not walked through.

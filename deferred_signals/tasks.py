@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any
 
 from billiard.exceptions import Terminated
 from celery import Task, shared_task
 from celery.exceptions import (
-    Reject,
-    SoftTimeLimitExceeded,
     TaskPredicate,
     TimeLimitExceeded,
     WorkerLostError,
     WorkerShutdown,
     WorkerTerminate,
 )
-from kombu.pools import producers
 
-from .attempt import run
+from . import successors
+from .batch import is_batch
+from .batch_run import run_all
 from .calling import everything
 from .envelope import seal
 from .exceptions import (
@@ -35,17 +31,13 @@ from .exceptions import (
     WorkerLost,
 )
 from .greenlets import is_for_the_greenlet
+from .outcome import summary
+from .successors import REPRS as REPRS  # noqa: PLC0414 - a part of what the task is
 
 logger = logging.getLogger("deferred_signals")
 
 #: Seconds until a delivery is tried again that came to a worker whose settings are wrong.
 UNCONFIGURED_PAUSE = 60
-#: Seconds between the tries to publish a retry; after the last of them the message is given back.
-UNPUBLISHED_PAUSES = (1, 2, 4, 8)
-
-#: Stand where Celery would show a task's arguments, in events, logs and Flower.
-REPRS: dict[str, Any] = {"argsrepr": "(<signed payload>)", "kwargsrepr": "{}"}
-
 #: Set in the request by ``worker_request``: the message came back to a worker before its time to run.
 NOT_BEGUN = "deferred_signals_not_begun"
 
@@ -103,62 +95,37 @@ def deliver(self: Task[..., Any], payload: str) -> str | None:
     request.callbacks = request.errbacks = request.chain = request.chord = None
     # A result backend that stores the arguments gets what logs and events get.
     request.args = (REPRS["argsrepr"],)
+    came_back = bool((request.delivery_info or {}).get("redelivered") and not request.get(NOT_BEGUN))
     try:
-        _, outcome = run(
+        ended = run_all(
             payload,
-            redelivered=bool((request.delivery_info or {}).get("redelivered") and not request.get(NOT_BEGUN)),
+            redelivered=came_back,
             # With task_always_eager this is the sender's process.
             passes=everything if request.is_eager else _is_for_the_worker,
+            publish=None if request.is_eager else successors.of(self, request),
         )
     except ConfigurationError as error:
         if request.is_eager:
             raise
         # The settings of this worker are wrong, not the delivery: it waits for a worker whose settings are right.
         logger.error("A delivery waits, for this worker cannot run any: %s", error)  # noqa: TRY400 - no crash
-        _again(self, payload, UNCONFIGURED_PAUSE, error)
-    if outcome.state == "retry":
-        _again(self, seal(outcome.text), outcome.countdown, outcome.error)
+        successors.again(self, payload, UNCONFIGURED_PAUSE, error)
+    except Exception:
+        if came_back or request.is_eager or not is_batch(payload):
+            raise
+        # A time limit of the project's own between two receivers, or an error of ours: as if the worker had been lost.
+        logger.exception("A batch could not be run to its end, so its members are published anew, each by itself")
+        ended = run_all(payload, redelivered=True)
+    if is_batch(payload):
+        retries = [run for run in ended if run[1].state == "retry"]
+        successors.alone_or_not_at_all(self, request, [successors.retry_of(*run) for run in retries])
+        outcome = summary([end for _, end in ended])
+    else:
+        [(_, outcome)] = ended
+        if outcome.state == "retry":
+            successors.again(self, seal(outcome.text), outcome.countdown, outcome.error)
     if outcome.state == "dead":
         if isinstance(outcome.error, _OBEYED):
             raise ReceiverInterrupted(f"The receiver raised {type(outcome.error).__name__}.") from outcome.error
         raise outcome.error  # type: ignore[misc]  # nothing dies without an error
     return None if outcome.state == "succeeded" else outcome.state
-
-
-def _again(task: Task[..., Any], payload: str, countdown: float, error: Exception | None) -> NoReturn:
-    """Publish the message's successor, and have Celery acknowledge this one."""
-    # Celery's delayed delivery, which quorum queues of RabbitMQ have, refuses what is less than a second.
-    countdown = countdown if countdown >= 1 else round(countdown)
-    rejected: Exception = SoftTimeLimitExceeded()
-    # To give it back is the last resort: it comes at once, and a Redis that is out of memory cannot take that either,
-    # which ends the worker.
-    with suppress(SoftTimeLimitExceeded):
-        for pause in (0, *UNPUBLISHED_PAUSES):
-            time.sleep(pause)
-            try:
-                with _confirmed(task) as how:
-                    raise task.retry(
-                        args=(payload,), kwargs={}, countdown=countdown, exc=error, throw=False, **how, **REPRS
-                    )
-            except Reject as reject:
-                rejected = reject
-    # Celery would drop the message when its retry cannot be published; the original must come back instead.
-    raise Reject(str(rejected), requeue=True) from None
-
-
-@contextmanager
-def _confirmed(task: Task[..., Any]) -> Iterator[dict[str, Any]]:
-    """What a retry is published with: on RabbitMQ, a producer that waits until the broker has taken the message.
-
-    Celery does not wait, and acknowledges the original over another connection. Under an alarm, or when the connection
-    breaks, that one would be gone and the retry not there. ``confirm_publish`` of the project's own is left alone.
-    """
-    connection = task.app.connection_for_write()
-    options = dict(connection.transport_options or {})
-    if task.request.is_eager or "confirm_publish" in options or connection.transport.driver_name != "py-amqp":
-        yield {}
-        return
-    connection.transport_options = {**options, "confirm_publish": True}
-    # A pool of its own: Celery's own has the connections of what else this process publishes.
-    with producers[connection].acquire(block=True) as producer:
-        yield {"producer": producer}

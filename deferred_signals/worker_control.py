@@ -12,7 +12,8 @@ from typing import Any
 from celery.worker.control import inspect_command
 
 from . import __version__, conf, encryption, registry
-from .envelope import CONTENTS, VERSION, Envelope
+from .envelope import VERSION, Envelope
+from .envelope_fields import CONTENTS
 from .exceptions import ConfigurationError, OpenError, UnknownKey
 from .signature import signed, verified
 from .strict_json import dump, parse

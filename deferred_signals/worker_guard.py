@@ -43,6 +43,11 @@ _GROWTH, _SLACK = 4, 64 * 1024
 _EMBEDDED = frozenset(["callbacks", "errbacks", "chain", "chord"])
 
 
+#: Not as unions in the code, which would be made anew for each message.
+_CONTAINERS = (dict, list, tuple)
+_TEXTS = (str, bytes, bytearray)
+
+
 class Refused(Exception):
     """The message is none of ours; the text says why, in words of ours only."""
 
@@ -101,7 +106,7 @@ def clean(message: Any, body: Any, *, compressed: bool = False) -> None:
 
 def _clean_body(message: Any) -> None:
     text = message.body
-    if not isinstance(text, str | bytes | bytearray):
+    if not isinstance(text, _TEXTS):
         raise Refused("it has no body.")
     with suppress(ConfigurationError):  # the task tells of it, and has the delivery wait; here it would end the worker
         if len(text) > (largest := _GROWTH * conf.current().max_size + _SLACK):
@@ -124,20 +129,14 @@ def _flat(parts: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _room(value: Any, room: int, depth: int = 0) -> int:
-    """What is left of ``room`` bytes beside a value; less than none beside what is nested too deep."""
-    room -= sys.getsizeof(value)
-    if isinstance(value, dict):
-        parts = [*value, *value.values()]
-    elif isinstance(value, list | tuple):
-        parts = [*value]
-    else:
-        return room
-    if depth == _DEEPEST:
-        return -1
+    """What is left of ``room`` bytes beside what is in a container; less than none if that is nested too deep."""
+    parts = [*value, *value.values()] if isinstance(value, dict) else [*value]
+    room -= sum(map(sys.getsizeof, parts))
     for part in parts:
-        if room < 0:
-            break
-        room = _room(part, room, depth + 1)
+        if isinstance(part, _CONTAINERS):
+            if room < 0 or depth + 1 == _DEEPEST:
+                return -1
+            room = _room(part, room, depth + 1)
     return room
 
 

@@ -6,10 +6,12 @@ It lives in the worker's main process, which must not open a database for it, an
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from celery.exceptions import TimeLimitExceeded
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 from celery.worker.request import Request
 
@@ -26,6 +28,12 @@ def _without_the_message(record: logging.LogRecord) -> bool:
         record.args = (function, REPRS["argsrepr"], REPRS["kwargsrepr"])
     return True
 
+
+#: Who wants to know of a child of the pool that was lost while it ran a message of ours: its pid, and how.
+on_loss: list[Callable[[int, str], None]] = []
+
+#: How billiard says what has ended a child.
+_HOW = re.compile(r"exited prematurely: (.+?)(?: Job: \d+)?\.?$")
 
 # Here, where only workers come by. A logger takes a filter once.
 logging.getLogger("celery.pool").addFilter(_without_the_message)
@@ -71,6 +79,9 @@ class DeliveryRequest(Request):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, TimeLimitExceeded) and not return_ok:
             return None
+        if isinstance(error, WorkerLostError) and not return_ok:
+            how = _HOW.search(str(error))
+            self._tell_of_the_loss(how[1] if how else str(error))
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -82,5 +93,15 @@ class DeliveryRequest(Request):
             super().on_timeout(soft, timeout)
             return
         state.task_ready(self)
-        logger.error("%s[%s] ran into its hard time limit (%s s): its process is ended", self.name, self.id, timeout)
+        # Its own message is its delivery; of a batch or a doorbell it is nobody's id.
+        fields = {"delivery_id": self.id, "delivery_receiver": self.name, "delivery_outcome": "crashed"}
+        text = "%s[%s] ran into its hard time limit (%s s): its process is ended"
+        logger.error(text, self.name, self.id, timeout, extra=fields)
         self.reject(requeue=True)
+        self._tell_of_the_loss(f"hard time limit of {timeout:g} s")
+
+    def _tell_of_the_loss(self, how: str) -> None:
+        pid: Any = self.worker_pid
+        if pid is not None:  # else no child has begun with it
+            for tell in on_loss:
+                tell(pid, how)

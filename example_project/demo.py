@@ -1,7 +1,8 @@
 """What ``make demo`` runs: the book shop for real, with a web server, a Celery worker and a broker as processes.
 
-Signs a user up through the view, lets another sign-up be rolled back, places an order, and prints what was observed.
-The exit code is 0 only if everything on the list at the end was. With ``--stay`` the shop stays open for your browser.
+Signs a user up through the view, lets another sign-up be rolled back, places orders, kills a process of the worker, and
+prints what was observed. The exit code is 0 only if everything on the list at the end was. With ``--stay`` the shop
+stays open for your browser.
 """
 
 import argparse
@@ -166,6 +167,25 @@ class Shop:
             and bool(order.shelf),
         )
 
+    def a_worker_is_killed(self, ada: Visitor) -> None:
+        title("4. Ada orders another one, and a worker is killed while it writes the invoice")
+        name = "shop.receivers.write_invoice"
+        *_, book = rows("Book")
+        ada.post(f"/books/{book.pk}/order/")
+        (began,) = self.wait_for("the invoice is begun", lambda: activities(name, state="running"))
+        os.kill(began.pid, signal.SIGKILL)
+        killed = timezone.now()
+        say("deferred", f"{name} in the {began.process} process {began.pid}: {bold('kill -9')}")
+        (again,) = self.wait_for(
+            "the invoice is written", lambda: activities(name, delivery=began.delivery, state="succeeded")
+        )
+        say("", f"began again {after(killed, again.started)} later, in the process {bold(again.pid)}")
+        found = rows("Invoice", order__book=book)
+        written_by = [invoice.written_by for invoice in found]
+        say("result", f"invoices: {len(found)}, written by {', '.join(map(str, written_by))}")
+        self.observe("a receiver that was killed ran again, in another process", again.pid != began.pid)
+        self.observe("and what it had written was rolled back: there is one invoice", written_by == [again.pid])
+
     def nothing_came_of_grace(self) -> None:
         """Called last: later deliveries have arrived, so one for her would have."""
         self.observe(
@@ -196,6 +216,7 @@ def demo(data: Path, broker: str | None, stay: bool) -> bool:
             ada = shop.ada_signs_up()
             shop.grace_is_rolled_back()
             shop.ada_orders(ada)
+            shop.a_worker_is_killed(ada)
             shop.nothing_came_of_grace()
         except DemoFailed as failure:
             shop.observe(str(failure), False)

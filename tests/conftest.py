@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["tests.kit"]
+pytest_plugins = ["tests.kit", "deferred_signals.pytest_plugin"]
 
 BACKENDS = ("Redis or Valkey", "RabbitMQ", "PostgreSQL", "MariaDB", "SQLite")
 

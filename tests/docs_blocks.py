@@ -1,7 +1,9 @@
 """Run a Markdown file's Python blocks, in order, in one namespace: ``python -m tests.docs_blocks README.md``.
 
 A block below ``<!-- docs-test: file=shop/receivers.py -->`` is a module of that name instead (a receiver must
-live in one) and is imported where it stands. Blocks in other languages (``console``, ``text``) are not run.
+live in one) and is imported where it stands. The outbox is installed for a file that says
+``<!-- docs-test: outbox -->``, and a file may name other settings than the tests' own:
+``<!-- docs-test: settings=tests.settings_of_peers -->``. Blocks in other languages (``console``, ``text``) are not run.
 """
 
 import importlib
@@ -14,6 +16,14 @@ from typing import Any
 BLOCK = re.compile(
     r"^(?:<!-- docs-test: file=(?P<file>\S+) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+
+SETTINGS = re.compile(r"^<!-- docs-test: settings=(\S+) -->$", re.MULTILINE)
+
+
+def settings_of(document: Path) -> str:
+    """The settings module for a file; they are wanted before Django is set up."""
+    found = SETTINGS.search(document.read_text())
+    return found[1] if found else "tests.settings"
 
 
 def run(document: Path, modules: Path) -> None:
@@ -39,6 +49,10 @@ if __name__ == "__main__":
     django.setup()
     setup_test_environment()
     databases = setup_databases(verbosity=0, interactive=False)
+    from deferred_signals import keeping
+
+    if "<!-- docs-test: outbox -->" not in Path(sys.argv[1]).read_text():
+        keeping.use(None)
     with tempfile.TemporaryDirectory() as folder:
         sys.path.insert(0, folder)
         run(Path(sys.argv[1]), Path(folder))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
 import pytest
+from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 from django.dispatch import Signal
 
-from deferred_signals import backends, connect
+from deferred_signals import backends, connect, keeping
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.outcome import Outcome
 from tests import receivers
@@ -19,6 +21,31 @@ hypothesis.settings.register_profile(
     "deferred_signals", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("deferred_signals")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _closing() -> None:
+    """Have threads close their connections, as they believe they do: Django leaves those of a SQLite in memory open.
+
+    For good, for a thread that is not waited for may come to it when its test is over; Python 3.13 minds.
+    """
+    close = SQLite.close
+
+    def close_also_in_memory(self: SQLite) -> None:
+        close(self)
+        # The one that a live server shares with the test is the test's.
+        is_own = not self.allow_thread_sharing and threading.current_thread() is not threading.main_thread()
+        if self.connection is not None and is_own:
+            self.connection.close()
+            self.connection = None
+
+    pytest.MonkeyPatch().setattr(SQLite, "close", close_also_in_memory)
+
+
+@pytest.fixture(autouse=True)
+def _without_outbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default mode has no tables; the tests of the outbox put it back."""
+    monkeypatch.setattr(keeping, "_outbox", None)
 
 
 @pytest.fixture(autouse=True)

@@ -212,11 +212,12 @@ class RabbitMQ(Process):
         named = re.search(rb"Starting (RabbitMQ [\d.]+)", self.logs())
         return named[1].decode() if named else "RabbitMQ"
 
-    def ctl(self, *words: str) -> None:
-        """Run ``rabbitmqctl`` on this node."""
+    def ctl(self, *words: str) -> str:
+        """Run ``rabbitmqctl`` on this node; return what it says."""
         # /usr/sbin/rabbitmqctl of Debian becomes the user rabbitmq, who has another cookie.
         program = next(filter(None, map(shutil.which, ("/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmqctl"))))
-        subprocess.run([program, *words], env=self.env, check=True, capture_output=True, timeout=60)
+        done = subprocess.run([program, *words], env=self.env, check=True, capture_output=True, timeout=60)
+        return done.stdout.decode()
 
     def remove(self) -> None:
         super().remove()

@@ -8,16 +8,34 @@ USE_TZ = True
 TIME_ZONE = "Europe/Vienna"
 LANGUAGE_CODE = "en"
 INSTALLED_APPS = [
+    "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.messages",
     "django.contrib.sessions",
     "deferred_signals",
+    "deferred_signals.outbox",
     "tests.shop",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
 ]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "static/"
 ROOT_URLCONF = "tests.shop.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -51,3 +69,10 @@ def _database(name: str) -> dict[str, Any]:
 DATABASES = {"default": _database("deferred_signals"), "other": _database("deferred_signals_other")}
 
 DEFERRED_SIGNALS = {"BACKEND": "memory"}
+
+# Of django-debug-toolbar, which only the tests of our panel install: it reads them when it is installed.
+DEBUG_TOOLBAR_PANELS = [
+    "debug_toolbar.panels.history.HistoryPanel",
+    "deferred_signals.debug_toolbar.DeferredSignalsPanel",
+]
+DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": "tests.test_debug_toolbar.is_shown"}

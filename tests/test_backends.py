@@ -25,7 +25,7 @@ from django.apps import apps
 from django.db import connections, transaction
 from kombu import Queue
 
-from deferred_signals import Delivery, Retry, Signal, backends, current_delivery, tasks
+from deferred_signals import Delivery, Retry, Signal, backends, current_delivery, successors
 from deferred_signals.backends.celery import CeleryBackend
 from deferred_signals.backends.flush import Flush
 from deferred_signals.backends.immediate import ImmediateBackend
@@ -487,7 +487,7 @@ class TestOnRedis:
         for _ in range(3):
             ring()
         (lane,) = free_lanes(backend)
-        channel: Any = lane.producer.channel
+        channel: Any = lane.messenger.producer.channel
         with channel.conn_or_acquire() as one, channel.conn_or_acquire() as two:
             assert one is two
             with channel.conn_or_acquire(client := object()) as given:
@@ -526,7 +526,7 @@ class TestOnRedis:
         ring()
         ring()
         assert asked == ["deferred_signals.deliver"] * 2
-        assert not free_lanes(backend)[0].declared
+        assert not free_lanes(backend)[0].messenger._declared
 
 
 class TestCelerysSettings:
@@ -669,7 +669,7 @@ class TestTheTask:
             deliver.push_request(
                 id="x", args=(payload,), kwargs={}, called_directly=False, retries=0, delivery_info={"routing_key": "q"}
             )
-            monkeypatch.setattr(tasks, "time", SimpleNamespace(sleep=sleep))
+            monkeypatch.setattr(successors, "time", SimpleNamespace(sleep=sleep))
             try:
                 with pytest.raises(Reject) as caught:
                     deliver.run(payload)
@@ -683,7 +683,7 @@ class TestTheTask:
             app = Celery("project", broker="amqp://127.0.0.1:1", set_as_current=False)
             app.conf.broker_transport_options = options
             task: Any = SimpleNamespace(app=app, request=SimpleNamespace(is_eager=eager))
-            with tasks._confirmed(task) as how:
+            with successors.confirmed(task) as how:
                 return how.get("producer")
 
         assert producer(read_timeout=5).connection.transport_options == {"read_timeout": 5, "confirm_publish": True}
@@ -701,7 +701,7 @@ class TestTheTask:
 
         task: Any = SimpleNamespace(app=app_or_default(), request=SimpleNamespace(is_eager=True), retry=retry)
         with pytest.raises(CelerysRetry) as caught:
-            tasks._again(task, "payload", asked, None)
+            successors.again(task, "payload", asked, None)
         assert vars(caught.value)["when"] == given
 
     def test_a_soft_time_limit_while_a_retry_is_published_loses_nothing(self):
@@ -710,7 +710,7 @@ class TestTheTask:
 
         task: Any = SimpleNamespace(app=app_or_default(), request=SimpleNamespace(is_eager=True), retry=retry)
         with pytest.raises(Reject) as caught:
-            tasks._again(task, "payload", 1, None)
+            successors.again(task, "payload", 1, None)
         assert vars(caught.value)["requeue"] is True
 
     def test_a_retry_that_the_broker_takes_a_little_later_is_one(self, monkeypatch):
@@ -722,10 +722,10 @@ class TestTheTask:
                 raise refusals.pop()
             return CelerysRetry(when=how["countdown"])
 
-        monkeypatch.setattr(tasks, "time", SimpleNamespace(sleep=pauses.append))
+        monkeypatch.setattr(successors, "time", SimpleNamespace(sleep=pauses.append))
         task: Any = SimpleNamespace(app=app_or_default(), request=SimpleNamespace(is_eager=True), retry=retry)
         with pytest.raises(CelerysRetry):
-            tasks._again(task, "payload", 1, None)
+            successors.again(task, "payload", 1, None)
         assert pauses == [0, 1, 2]
 
     def test_a_worker_whose_settings_are_wrong_loses_nothing(self, celery_app, link, settings, memory, caplog, calls):

@@ -160,6 +160,12 @@ class TestLostByRedis:
         redis.sent("a")
         assert redis.verdict().broken == ["1 lost that no worker's death explains"]
 
+    def test_a_sender_tells_of_a_message_only_when_its_whole_flush_is_through(self, redis: Story):
+        redis.planned("a")
+        redis.killed("group")
+        redis.published("a")
+        assert not redis.verdict().broken
+
     def test_a_worker_takes_one_message_with_it_and_not_two(self, redis: Story):
         redis.sent("a")
         redis.sent("b")

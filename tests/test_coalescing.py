@@ -240,7 +240,7 @@ class TestSavepoints:
         def broken(deliveries: Any) -> Any:
             raise LookupError
 
-        monkeypatch.setattr("deferred_signals.frames.coalesced", broken)
+        monkeypatch.setattr("deferred_signals.frame.coalesced", broken)
         ran: list[int] = []
         with transaction.atomic():
             ada.save()

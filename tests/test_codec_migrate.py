@@ -50,9 +50,9 @@ def test_a_config_that_is_not_of_an_installed_app_is_refused(config: AppConfig) 
         Encoder().encode(config)
 
 
-@modify_settings(INSTALLED_APPS={"append": "django.contrib.messages"})
+@modify_settings(INSTALLED_APPS={"append": "django.contrib.sites"})
 def app_that_comes_later() -> Any:
-    return Encoder().encode(apps.get_app_config("messages"))
+    return Encoder().encode(apps.get_app_config("sites"))
 
 
 def test_an_app_that_this_release_does_not_have_is_waited_for() -> None:

@@ -13,11 +13,12 @@ from django.test import override_settings
 
 from deferred_signals import conf
 from deferred_signals.exceptions import ConfigurationError
+from deferred_signals.setting_checks import CHECKS
 
 
 def test_every_key_has_a_default_and_a_check() -> None:
     names = [field.name for field in dataclasses.fields(conf.Settings)]
-    assert list(conf._CHECKS) == names
+    assert list(CHECKS) == names
     for name in names:
         default = getattr(conf.Settings(), name)
         assert conf.read({name.upper(): default}) == ({name: default}, [])
@@ -43,6 +44,17 @@ def test_settings_are_read_late_and_once() -> None:
         with override_settings(DEFERRED_SIGNALS={"MAX_DEPTH": 8}):
             assert conf.current().max_depth == 8
         assert conf.current().max_depth == 7
+
+
+def test_settings_that_are_assigned_are_seen_at_once() -> None:
+    with override_settings(DEFERRED_SIGNALS={"MAX_DEPTH": 7}):
+        assert conf.current().max_depth == 7
+        settings.DEFERRED_SIGNALS = {"MAX_DEPTH": 8}
+        assert conf.current().max_depth == 8
+        del settings.DEFERRED_SIGNALS
+        assert conf.current() == conf.Settings()
+        settings.DEFERRED_SIGNALS = {"MAX_DEPTH": 9}
+        assert conf.current().max_depth == 9
 
 
 @pytest.mark.parametrize(
@@ -88,6 +100,10 @@ KEYS = "a non-empty list of keys"
         *((key, None, SECONDS) for key in ("PUBLISH_TIMEOUT", "RELEASE_WINDOW", "DATABASE_WINDOW")),
         *((key, value, WHOLE) for key in ("MAX_SIZE", "CHAIN_LIMIT") for value in NO_COUNT),
         *(("MAX_DEPTH", value, "a whole number from 1 to 100") for value in (0, 101, True, 2.0, "5", None, 10**400)),
+        *(
+            ("OUTSIDE_TRANSACTION", value, '"warn" or "raise" or "ignore"')
+            for value in ("error", "", None, True, ["warn"])
+        ),
         *(("BACKEND", value, '"celery", "immediate", "memory" or the dotted path') for value in ("", None, 5, dict)),
         *(
             ("SIGNING_KEYS", value, KEYS)

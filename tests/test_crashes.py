@@ -198,8 +198,8 @@ class TestWhatHasExpired:
         assert envelope["expires"] == pytest.approx(envelope["at"] + 3600)
         assert memory.deliver()[0][1].state == "succeeded"
 
-    def test_what_never_expires_in_this_calendar_is_run(self, link, outcome_of):
-        link(rang, troubled, expires=1e300)
+    def test_what_expires_as_late_as_can_be_is_run(self, link, outcome_of):
+        link(rang, troubled, expires=LONGEST_COUNTDOWN)
         rang.send(sender=None)
         assert outcome_of().state == "succeeded"
 
@@ -374,7 +374,8 @@ class TestWhatAReceiverMayRaise:
         assert worker.ended[0].countdown == LONGEST_COUNTDOWN
 
     def test_a_backoff_beyond_all_clocks_is_as_long(self, link, outcome_of):
-        link(rang, troubled, retry_backoff=1e300, retry_backoff_max=1e300, retry_jitter=False)
+        most = LONGEST_COUNTDOWN
+        link(rang, troubled, retry_backoff=most, retry_backoff_max=most, retry_jitter=False)
         receivers.troubles.append(ValueError())
         rang.send(sender=None)
         assert outcome_of().countdown == LONGEST_COUNTDOWN

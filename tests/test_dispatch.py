@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+import uuid
 from typing import Any
 
 import pytest
@@ -168,6 +169,14 @@ class TestTheFourSends:
         link(pizza_done, first)
         ((_, delivery),) = await pizza_done.asend_robust(sender=None)
         assert isinstance(delivery, Delivery)
+
+    def test_the_id_of_each_delivery_is_a_random_uuid_as_text(self, memory, link):
+        link(pizza_done, first)
+        ids = [response.id for _ in range(100) for _, response in pizza_done.send(sender=None)]
+        assert len(set(ids)) == 100
+        for one in ids:
+            read = uuid.UUID(one)
+            assert (str(read), read.version, read.variant) == (one, 4, uuid.RFC_4122)
 
     def test_none_of_the_four_is_overridden(self):
         for name in ("send", "send_robust", "asend", "asend_robust", "disconnect", "has_listeners"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs_blocks import BLOCK
+from tests.docs_blocks import BLOCK, settings_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
@@ -20,7 +20,7 @@ DOCUMENTS = [
 def run_blocks(document: Path) -> subprocess.CompletedProcess[str]:
     """A process of its own: what a page connects and registers must not reach other tests."""
     command = [sys.executable, "-m", "tests.docs_blocks", str(document)]
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": settings_of(document)}
     # In-memory SQLite whatever the other tests use: pages that run side by side would share a server's database.
     environment.pop("TEST_DATABASE", None)
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)

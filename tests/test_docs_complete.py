@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from django.core.management import BaseCommand, get_commands, load_command_class
 from django.dispatch import Signal
 
 import deferred_signals
@@ -20,11 +22,14 @@ from deferred_signals import (
     checks,
     conf,
     django_signals,
-    envelope,
+    envelope_fields,
     exceptions,
     options,
+    outcome,
     signals,
+    testing,
 )
+from deferred_signals.outbox.models import Origin, State
 
 from .named_tests import exists, named_in
 
@@ -58,12 +63,6 @@ def test_every_option_is_documented_with_its_default():
     }
 
 
-def test_every_option_that_is_not_available_yet_is_named():
-    section = (DOCS / "options.md").read_text().partition("## Not available yet")[2].partition("\n## ")[0]
-    for text in (section, (ROOT / "README.md").read_text()):
-        assert {name for name in options.NOT_YET if f"`{name}`" in text} == options.NOT_YET
-
-
 def test_every_setting_is_documented_with_its_default():
     fields = dataclasses.fields(conf.Settings)
     assert defaults("settings.md", "setting") == {field.name.upper(): field.default for field in fields}
@@ -95,7 +94,8 @@ def test_every_exception_is_documented_at_its_place():
 
 
 def test_every_system_check_is_documented():
-    sources = "".join(path.read_text() for path in Path(checks.__path__[0]).glob("*.py"))
+    of_core = Path(checks.__path__[0])
+    sources = "".join(path.read_text() for path in [*of_core.glob("*.py"), of_core.parent / "outbox" / "checks.py"])
     used = set(re.findall(r"deferred_signals\.[A-Z]\d{3}", sources))
     assert used
     assert set(rows("checks.md", "id")) == used
@@ -128,6 +128,72 @@ def test_signatures_are_as_documented(name):
     assert f"\n### `{name}{signature(called)}`\n" in (DOCS / "reference.md").read_text()
 
 
+def public(kind: type) -> set[str]:
+    """What a class has itself, as documented: methods with their signatures."""
+    own = {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+    signatures = {name: signature(value) if inspect.isfunction(value) else "" for name, value in own.items()}
+    told = {name: text.replace("**options", "**kwargs").replace("Ellipsis", "...") for name, text in signatures.items()}
+    return {f"{kind.__name__}.{name}{text}" for name, text in told.items()}
+
+
+def test_the_testing_kit_is_documented():
+    section = (DOCS / "reference.md").read_text().partition("## deferred_signals.testing\n")[2].partition("\n## ")[0]
+    terms = {term for line in re.findall("^`.*`$", section, re.MULTILINE) for term in re.findall("`([^`]+)`", line)}
+    names = set(testing.__all__)
+    functions = {name for name in names if name != "Run" and not name[0].isupper()}
+    kinds = {"DeferredSignalsTestCase", "Run", "WorkerKilled", "WorkerDeliveries"}
+    assert names == functions | kinds | {"CapturedDelivery", "Deliveries"}
+    inner = {"captured", "settled", "capturing", "comparable", "describe", "ended"}  # among the kit's own modules
+    expected = {f"{name}{signature(getattr(testing, name))}" for name in functions} | kinds
+    for kind in (testing.Deliveries, testing.CapturedDelivery):
+        expected |= {term for term in public(kind) if re.split(r"[.(]", term)[1] not in inner}
+    in_init = {f"CapturedDelivery.{name}" for name in ("delivery", "outcomes", "is_waiting")}
+    assert terms == expected | in_init
+    mixin = {name for name in vars(testing.DeferredSignalsTestCase) if not name.startswith("_")} - {"run", "debug"}
+    assert all(f"`{name}`" in section for name in mixin)
+
+
+@pytest.mark.parametrize("module", ["backends", "bulk", "outbox"])
+def test_what_a_module_offers_stands_in_its_section_with_its_signature(module):
+    offered = import_module(f"deferred_signals.{module}")
+    section = (
+        (DOCS / "reference.md").read_text().partition(f"\n## deferred_signals.{module}\n")[2].partition("\n## ")[0]
+    )
+    documented = re.findall("^`(.*)`$", section, re.MULTILINE)
+    for name in offered.__all__:
+        value = getattr(offered, name)
+        assert (f"{name}{own_signature(value)}" if inspect.isfunction(value) else name) in documented
+    for path in documented:
+        if path.startswith("deferred_signals."):
+            source, _, name = path.partition("(")[0].rpartition(".")
+            value = getattr(import_module(source), name)
+            assert path == f"{source}.{name}{own_signature(value) if inspect.isfunction(value) else ''}"
+
+
+def own_signature(function: Any) -> str:
+    """Without annotations; further keyword arguments under the name that they have."""
+    found = inspect.signature(function)
+    parameters = [parameter.replace(annotation=parameter.empty) for parameter in found.parameters.values()]
+    return str(found.replace(parameters=parameters, return_annotation=found.empty))
+
+
+def test_every_state_and_every_outcome_is_in_the_glossary():
+    words = set(re.findall(r"\*+(\w+)\*+", (DOCS / "glossary.md").read_text()))
+    assert words >= {*State.values, *Origin.values, *get_args(outcome.State)}
+
+
+def test_every_command_is_shown_in_a_block():
+    ours = {name for name, app in get_commands().items() if str(app).startswith("deferred_signals")}
+    assert ours >= {"deferred_doctor", "relay_outbox"}
+    shown = {
+        name
+        for page in PAGES
+        for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+        for name in re.findall(r"manage\.py (\w+)", block)
+    }
+    assert ours - shown == set()
+
+
 def test_what_a_delivery_says_is_documented():
     section = (DOCS / "reference.md").read_text().partition("### `Delivery`")[2].partition("\n###")[0]
     fields = {field.name for field in dataclasses.fields(Delivery)} - {"text", "options"}
@@ -137,6 +203,25 @@ def test_what_a_delivery_says_is_documented():
         *(f"`{name}`" for name in (fields | properties) - {"receiver", "signal"}),
         "`receiver`, `signal`",
     }
+
+
+COMMANDS = {path.stem: path for path in Path(deferred_signals.__path__[0]).rglob("management/commands/[!_]*.py")}
+
+
+def test_every_command_is_documented():
+    assert set(rows("commands.md", "command")) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_option_of_a_command_is_documented(name):
+    app = get_commands()[name]
+    parser = load_command_class(app, name).create_parser("manage.py", name)
+    of_djangos = {option for action in BaseCommand().create_parser("", "")._actions for option in action.option_strings}
+    own = [action for action in parser._actions if not of_djangos & {*action.option_strings}]
+    section = (DOCS / "commands.md").read_text().partition(f"\n## `{name}`\n")[2].partition("\n## ")[0]
+    words = [(action.option_strings or [str(action.metavar)])[0] for action in own]
+    assert section
+    assert [word for word in words if not re.search(rf"`{re.escape(word)}\b", section)] == []
 
 
 def test_every_signal_about_deliveries_is_documented():
@@ -150,7 +235,7 @@ def test_every_signal_that_is_refused_is_named():
 
 
 def test_every_key_of_the_wire_is_documented():
-    assert set(rows("wire.md", "key")) == {"v", *envelope._FIELDS}
+    assert set(rows("wire.md", "key")) == {"v", *envelope_fields.FIELDS}
 
 
 def test_every_tag_of_the_wire_is_documented():

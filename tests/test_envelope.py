@@ -117,6 +117,21 @@ def test_a_signature_is_of_its_own_payload_only() -> None:
         unseal(one.rpartition(":")[0] + ":" + two.rpartition(":")[2])
 
 
+@pytest.mark.parametrize("key", ["text", b"bytes \xff", "ünïcödé"])
+@pytest.mark.parametrize("text", ["", "{}", '{"a":"ünïcödé 😀:"}', "x" * 300_000])
+def test_a_signature_is_djangos(key: str | bytes, text: str) -> None:
+    with override_settings(DEFERRED_SIGNALS={"SIGNING_KEYS": [key, "older"]}):
+        assert seal(text) == seal(text) == Signer(key=key, fallback_keys=[], salt=SALT).sign(text)
+
+
+def test_a_key_that_is_changed_is_seen_at_once() -> None:
+    signed = []
+    for key in ("one", "two", "one"):
+        with override_settings(SECRET_KEY=key, SECRET_KEY_FALLBACKS=[]):
+            signed.append(seal("{}"))
+    assert signed[0] == signed[2] != signed[1]
+
+
 @pytest.mark.parametrize("salt", ["", "django.core.signing.Signer", "deferred_signals", f"{SALT}x"])
 def test_what_else_the_project_signs_is_no_payload(salt: str) -> None:
     with pytest.raises(OpenError, match=FORGED):

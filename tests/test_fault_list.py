@@ -1,7 +1,7 @@
 """Every fault that the library is built for, and the tests that break things so. A fault without a test fails here.
 
 Beneath a fault stand files, and beneath a file its tests. A test may be named with one of its cases: ``test_x [case]``;
-the case must stand in the file, or where the file has its cases from. The faults of the outbox come with the outbox.
+the case must stand in the file, or where the file has its cases from.
 """
 
 import ast
@@ -18,6 +18,8 @@ kill -9 of the child
     test_a_delivery_whose_child_process_is_killed_is_run_again
   tests/integration/test_crashes.py
     test_a_receiver_that_ends_its_process_every_time_is_dead_after_the_limit_and_others_get_through [be_killed]
+  tests/integration/test_batches.py
+    test_who_ends_the_process_meets_nobody_twice_and_all_others_succeed
 kill -9 of the whole worker
   tests/integration/test_faults.py
     test_a_delivery_whose_worker_is_killed_is_run_again
@@ -62,9 +64,14 @@ soft time limit
   tests/integration/test_worker_faults.py
     TestSoftTimeLimits::test_a_soft_time_limit_raises_in_the_receiver_and_ends_in_a_retry
     TestSoftTimeLimits::test_the_other_pools_have_no_soft_time_limits_and_let_it_run_to_its_end
+  tests/test_time_limits.py
+    TestMembersOfABatch::test_the_soft_limit_is_raised_in_that_one_only
 hard time limit
   tests/integration/test_crashes.py
     test_a_receiver_that_runs_into_its_hard_time_limit_every_time_is_dead_after_the_crash_limit
+one of a batch that raises
+  tests/integration/test_batches.py
+    test_a_crowd_is_welcomed_in_a_few_messages_and_who_fails_is_retried_alone
 raising
   tests/integration/test_deliveries.py
     test_a_receiver_that_raises_once_succeeds_on_retry_under_the_same_id
@@ -432,6 +439,58 @@ exceptions
 """
 
 
+IN_THE_OUTBOX = r"""
+two relays at once
+  tests/integration/test_relay.py
+    test_several_that_work_at_once_ring_once_for_each_row
+  tests/outbox/test_relay.py
+    TestABatch::test_marks_no_row_twice_although_two_work_at_once
+commit order is not id order
+  tests/outbox/test_keyed.py
+    TestOrder::test_has_a_row_that_became_visible_late_run_next
+  tests/outbox/test_keyed_model.py
+    test_keys_are_kept_whatever_happens_in_whatever_order
+poison row
+  tests/integration/test_relay.py
+    test_a_quarantined_delivery_tells_of_the_process_and_of_the_signal
+  tests/outbox/test_answering.py
+    TestAPayloadThatCannotBeRun::test_whose_key_is_gone_is_dead_and_kept_and_told
+  tests/outbox/test_relay.py
+    TestAQueueThatRefuses::test_keeps_nobody_waiting_whatever_it_is_that_it_says
+relay killed between publish and update
+  tests/outbox/test_relay.py
+    TestABatch::test_that_is_broken_off_before_the_ring_rings_after_ring_again
+    TestABatch::test_that_is_broken_off_before_the_mark_changes_nothing
+  tests/integration/test_relay.py
+    test_the_relay_that_is_killed_is_started_again_and_leads_again
+table missing during migrate
+  tests/outbox/test_durable.py
+    TestSeveralDatabases::test_a_database_without_the_table_says_how_to_get_it
+  tests/outbox/test_outbox_checks.py
+    TestTables::test_one_that_is_missing_where_deliveries_are_sent_is_a_warning_that_names_them
+own rows firing receivers
+  tests/outbox/test_durable.py
+    TestOwnRows::test_fire_no_receivers_at_any_step_of_their_lives
+bloat, a million finished rows
+  tests/outbox/test_plans.py
+    test_a_claim_and_its_completion_use_indexes
+    test_the_relay_uses_indexes
+    test_pruning_uses_indexes
+relay stopped for an hour
+  tests/integration/test_relay.py
+    test_a_backlog_is_drained_by_the_command_and_says_how_much
+transaction-pooling proxies
+  tests/outbox/test_relay.py
+    TestTurns::test_one_leaves_nothing_behind_in_the_session_of_a_pooled_connection
+durable atomic
+  tests/outbox/test_answering.py
+    TestAnAtomicReceiver::test_that_opens_a_durable_block_is_dead_with_an_explanation
+autocommit save
+  tests/outbox/test_durable.py
+    TestOutsideATransaction::test_a_save_in_autocommit_is_one
+"""
+
+
 def proofs_in(text: str) -> dict[str, list[tuple[str, str]]]:
     """The tests of a text, with their cases, by the fault."""
     found: dict[str, list[tuple[str, str]]] = {}
@@ -453,6 +512,7 @@ GROUPS = {
     "on the worker": proofs_in(ON_THE_WORKER),
     "at the sender": proofs_in(AT_THE_SENDER),
     "in the message": proofs_in(IN_THE_MESSAGE),
+    "in the outbox": proofs_in(IN_THE_OUTBOX),
     "secrets": proofs_in(SECRETS),
 }
 

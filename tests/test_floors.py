@@ -11,15 +11,30 @@ ROOT = PACKAGE.name
 
 # A folder stands for all its modules. Rooms of one floor may use one another, as long as no circle closes.
 FLOORS = {
-    7: {"dispatch", "connecting", "deferred_receiver"},
-    6: {"publisher", "frames", "handover", "arguments", "django_signals", "changes"},
+    7: {"dispatch", "connecting", "deferred_receiver", "bulk"},
+    6: {
+        "batching",
+        "packing",
+        "frame",
+        "publisher",
+        "frames",
+        "handover",
+        "arguments",
+        "django_signals",
+        "changes",
+        "keys",
+        "terms",
+    },
     5: {"backends", "coalescing"},
-    4: {"tasks", "worker_request", "worker_guard"},
-    3: {"delivery", "attempt"},
+    4: {"tasks", "successors", "worker_request", "worker_guard"},
+    3: {"delivery", "attempt", "batch_run", "decoding", "handing_on", "prefetch", "keeping", "log_lines"},
     2: {"codec"},
     1: {
         "references",
         "envelope",
+        "envelope_fields",
+        "batch",
+        "time_limits",
         "encryption",
         "signature",
         "options",
@@ -32,13 +47,15 @@ FLOORS = {
         "localisation",
         "outage",
         "greenlets",
+        "bell",
     },
-    0: {"exceptions", "conf", "signals", "suppression", "strict_json"},
+    0: {"exceptions", "ids", "conf", "signals", "suppression", "strict_json", "setting_checks", "failpoints"},
 }
 # May import any floor; no floor imports them.
 BESIDE = {
     "checks", "celery_project", "doctor", "worker_control",
-    "apps", "testing", "pytest_plugin", "management", "outbox",
+    "apps", "testing", "pytest_plugin", "management", "outbox", "signal_map",
+    "tracing", "metrics", "health", "sentry", "debug_toolbar",
 }  # fmt: skip
 FORBIDDEN_NAMES = {"utils", "helpers", "common"}
 LONGEST_MODULE = 200

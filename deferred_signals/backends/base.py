@@ -53,7 +53,30 @@ def _load(path: str) -> Backend:
     return kind()
 
 
+class StandIn(Backend):
+    """What a test puts in the place of the backend; it is also told when a send is through, committed or not."""
+
+    @abstractmethod
+    def after_send(self) -> None:
+        """Called at the end of each send to a deferred receiver."""
+
+
+#: Those that tests have put in the place of the backend; the last of them counts.
+stand_ins: list[StandIn] = []
+
+
+def after_send() -> None:
+    """Tell the one in the backend's place that a send is through."""
+    if stand_ins:
+        stand_ins[-1].after_send()
+
+
 def current() -> Backend:
     """The backend in force, one instance per process. Raises ConfigurationError."""
+    return stand_ins[-1] if stand_ins else configured()
+
+
+def configured() -> Backend:
+    """The one that the settings name, whatever a test has put in its place. Raises ConfigurationError."""
     name = conf.current().backend
     return _load(NAMES.get(name, name))

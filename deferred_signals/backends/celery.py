@@ -22,6 +22,7 @@ from .base import Backend, Failure
 from .breaker import Breaker
 from .flush import Flush
 from .lanes import Lane
+from .template import is_celerys_own
 
 
 class _Read(NamedTuple):
@@ -31,6 +32,8 @@ class _Read(NamedTuple):
     changes: dict[str, Any]
     eager: bool
     broker: Any
+    #: Whether an event is sent of each message.
+    events: bool
 
 
 class _Broker(NamedTuple):
@@ -59,11 +62,11 @@ class CeleryBackend(Backend):
         self._read, self._ready = None, False
 
     def _settings(self, app: Celery) -> _Read:
-        """The two settings of Celery's that each publish asks for: reading them through Django's is slow."""
+        """The settings of Celery's that each publish asks for: reading them through Django's is slow."""
         source, read = app.conf, self._read
         if read is None or read.source is not source or read.changes != source.changes:
-            eager, broker = bool(source.task_always_eager), source.broker_write_url
-            read = self._read = _Read(source, dict(source.changes or {}), eager, broker)
+            eager, events = bool(source.task_always_eager), bool(source.task_send_sent_event)
+            read = self._read = _Read(source, dict(source.changes or {}), eager, source.broker_write_url, events)
         return read
 
     @property
@@ -103,7 +106,8 @@ class CeleryBackend(Backend):
             return [(delivery, refusal) for delivery in deliveries]
         patience = conf.current().publish_timeout
         lane = self._take(broker, app, patience)
-        flush = Flush(deliveries, _ancestry())
+        is_plain = not settings.events and is_celerys_own(app, lane.messenger.task)
+        flush = Flush(deliveries, _ancestry(), settings=settings, is_plain=is_plain)
         lane.flushes.put(flush)
         try:
             in_time = flush.wait(patience)

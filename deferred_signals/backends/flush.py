@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import Context, copy_context
 from typing import Any
 
 from ..delivery import Delivery
 from .base import Failure
 
+#: Deliveries that are published together, and characters of their texts: what may be published twice when a connection
+#: breaks under them, and what must go over it for who waits to see progress.
+MOST, LARGEST = 100, 1_000_000
+
 
 class Flush:
-    """One hand-over: deliveries in, failures out, progress visible to whoever waits."""
+    """One hand-over: deliveries in, failures out, progress visible to whoever waits.
 
-    def __init__(self, deliveries: Sequence[Delivery], ancestry: dict[str, Any]) -> None:
-        self.deliveries = deliveries
+    ``settings`` are those of Celery's by which it is done, the same object as long as they are the same. ``is_plain``:
+    nobody wants to see each message on its way through Celery.
+    """
+
+    def __init__(
+        self,
+        deliveries: Sequence[Delivery],
+        ancestry: dict[str, Any],
+        *,
+        settings: Any = None,
+        is_plain: bool = False,
+    ) -> None:
+        #: By their place, those of which nothing is known yet.
+        self.open = dict(enumerate(deliveries))
         self.ancestry = ancestry
+        self.settings = settings
+        self.is_plain = is_plain
         self.context: Context = copy_context()
         self.failures: list[Failure] = []
-        self.done = 0
         self.abandoned = False
         #: Why the broker could not be had.
         self.away: BaseException | None = None
@@ -41,12 +58,31 @@ class Flush:
         """Called once by either side, lane and caller: True for the one that comes first."""
         return self._claim.acquire(blocking=False)
 
+    def parts(self) -> Iterator[list[int]]:
+        """The places of deliveries that may be published together."""
+        part: list[int] = []
+        size = 0
+        for place, delivery in list(self.open.items()):
+            length = len(delivery.text)
+            if part and (len(part) == MOST or size + length > LARGEST):
+                yield part
+                part, size = [], 0
+            part.append(place)
+            size += length
+        yield part
+
+    def fail(self, place: int, error: Exception) -> None:
+        """Note why a delivery could not be published."""
+        # In this order: who reads meanwhile finds it in one of both.
+        self.failures.append((self.open[place], error))
+        del self.open[place]
+
     def wait(self, patience: float) -> bool:
         """Wait until it is finished, True, or until nothing has moved for ``patience`` seconds, False."""
-        seen, since = 0, time.monotonic()
+        seen, since = len(self.open), time.monotonic()
         while not self._running.acquire(timeout=patience / 4):
-            if self.done != seen:
-                seen, since = self.done, time.monotonic()
+            if len(self.open) != seen:
+                seen, since = len(self.open), time.monotonic()
             elif time.monotonic() - since >= patience and self.settle():
                 self.abandoned = True
                 return False
@@ -54,8 +90,7 @@ class Flush:
 
     def unpublished(self, error: Exception) -> list[Failure]:
         """What has failed, and what is left over of an abandoned flush, for ``error``; the lane may yet be at work."""
-        # In this order: a delivery fails before it is done, so none can be neither.
-        done, failures = self.done, list(self.failures)
+        # In this order, as ``fail`` has it.
+        left, failures = list(self.open.values()), list(self.failures)
         failed = {id(delivery) for delivery, _ in failures}
-        left = [(delivery, error) for delivery in self.deliveries[done:] if id(delivery) not in failed]
-        return [*failures, *left]
+        return [*failures, *((delivery, error) for delivery in left if id(delivery) not in failed)]

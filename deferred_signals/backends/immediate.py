@@ -6,8 +6,11 @@ import logging
 from collections.abc import Sequence
 
 from ..attempt import run
+from ..batch_run import run_all
 from ..delivery import Delivery
 from ..envelope import seal
+from ..log_lines import ending
+from ..outcome import Outcome
 from .base import Backend, Failure
 
 logger = logging.getLogger("deferred_signals")
@@ -19,19 +22,18 @@ class ImmediateBackend(Backend):
     def publish(self, deliveries: Sequence[Delivery]) -> list[Failure]:
         """Run them, one after another."""
         for delivery in deliveries:
-            self._run(delivery)
+            for made, outcome in run_all(delivery.payload):
+                self._run_again(delivery, made, outcome)
         return []
 
-    def _run(self, delivery: Delivery) -> None:
-        payload = delivery.payload
+    def _run_again(self, delivery: Delivery, made: Delivery | None, outcome: Outcome) -> None:
         attempt = 0
-        while True:
-            made, outcome = run(payload)
-            if outcome.state != "retry":
-                return
+        while outcome.state == "retry":
             if made is None or made.attempt == attempt:
                 # It waits for a database or for another release; here nobody can wait.
-                logger.error("Delivery %s to %s is given up: %s", delivery.id, delivery.receiver, outcome.reason)
+                what = made or delivery
+                said = what.id, what.receiver, outcome.reason
+                logger.error("Delivery %s to %s is given up: %s", *said, extra=ending(what, outcome))
                 return
             attempt = made.attempt
-            payload = seal(outcome.text)
+            made, outcome = run(seal(outcome.text))

@@ -9,19 +9,21 @@ connection is the lane's, so nothing of it is shared with other threads or, afte
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Any, cast
+from typing import cast
 
 from celery import Celery
 from django.db import connections
 from kombu.exceptions import OperationalError
 
 from ..delivery import Delivery
-from ..tasks import REPRS, deliver
-from .broker import RETRIES, Producer, Unroutable, begin_with_one_that_answers, connect
+from ..exceptions import PublishError
+from .broker import RETRIES, begin_with_one_that_answers, connect
+from .confirms import Unroutable
 from .flush import Flush
+from .messenger import Messenger
 
 #: Connections that may break under one message, before it is the message's fault.
 CONNECTIONS = 3
@@ -41,14 +43,13 @@ class Lane:
     def __init__(self, app: Celery, patience: float) -> None:
         self.app = app
         self.connection = connect(app, max(TIMES * patience, AT_LEAST))
-        self.producer = Producer(self.connection)
-        # By the app and not by the shared task: Celery's current app is another in each thread.
-        self.task = app.tasks[deliver.name]
-        #: Whether a message's queue follows from its options; not where functions of the project choose it.
-        self.static = isinstance(app.conf.task_routes or {}, Mapping)
-        #: The routes whose queues are declared on the present connection, as ``Options.route``.
-        self.declared: set[Any] = set()
-        self._channel: Any = None
+        self.messenger = Messenger(app, self.connection)
+        #: What leaves nothing known of a connection, or of a channel.
+        self.breaking: tuple[type[BaseException], ...] = (
+            OperationalError,
+            *self.connection.connection_errors,
+            *self.connection.channel_errors,
+        )
         self.flushes: SimpleQueue[Flush | None] = SimpleQueue()
         self.thread = threading.Thread(target=self._work, name="deferred_signals-publish", daemon=True)
         self.thread.start()
@@ -70,19 +71,54 @@ class Lane:
         self.connection.release()
 
     def _publish(self, flush: Flush) -> None:
-        for delivery in flush.deliveries:
+        try:
+            for part in flush.parts():
+                self._publish_part(part, flush)
+        except NoConnection as gone:
+            flush.away = error = cast("Exception", gone.__cause__)
+            for place in list(flush.open):
+                flush.fail(place, error)
+
+    def _publish_part(self, part: list[int], flush: Flush) -> None:
+        if len(part) > 1 and flush.is_plain and self.messenger.producer.can_wait_once and not flush.abandoned:
+            part = self._publish_together(part, flush)
+        for place in part:
             if flush.abandoned:
                 return
             try:
-                self._publish_one(delivery, flush)
-            except NoConnection as gone:
-                flush.away = error = cast("Exception", gone.__cause__)
-                flush.failures += [(other, error) for other in flush.deliveries[flush.done :]]
-                flush.done = len(flush.deliveries)
-                return
+                self._publish_one(flush.open[place], flush)
+            except NoConnection:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-                flush.failures.append((delivery, error))
-            flush.done += 1
+                flush.fail(place, error)
+            else:
+                del flush.open[place]
+
+    def _publish_together(self, part: list[int], flush: Flush) -> list[int]:
+        """Publish many with one answer of the broker's; return those of which it is uncertain whether it has them.
+
+        They are published once more, each by itself, where it is seen what is wrong with which of them. Those that it
+        has are then there twice, under the same id.
+        """
+        self._connect(flush)
+        failed: set[str] = set()
+        try:
+            with self.messenger.producer.together() as refused:
+                for place in part:
+                    try:
+                        self.messenger.send(flush.open[place], flush)
+                    except self.breaking:
+                        raise  # nothing is known of those before it either
+                    except Exception:  # noqa: BLE001 - it is tried once more
+                        failed.add(flush.open[place].id)
+        except Exception:  # noqa: BLE001 - they are tried once more
+            self._begin_anew()
+            return part
+        failed |= refused.keys()
+        uncertain = [place for place in part if flush.open[place].id in failed] if failed else []
+        for place in part if not uncertain else set(part).difference(uncertain):
+            del flush.open[place]
+        return uncertain
 
     def _publish_one(self, delivery: Delivery, flush: Flush) -> None:
         """Publish, if need be over a new connection: the old one may be stale, its declarations out of date."""
@@ -90,7 +126,8 @@ class Lane:
         while True:
             self._connect(flush)
             try:
-                return self._send_declared(delivery, flush.ancestry)
+                with self._as_celery_says():
+                    return self.messenger.send(delivery, flush)
             except Unroutable as error:
                 route = delivery.options.route
                 if route in flush.renewed:
@@ -98,7 +135,7 @@ class Lane:
                 flush.renewed.add(route)
                 self._begin_anew()
                 self._connect(flush)
-                self._declare_queues_of(error.exchange)
+                self.messenger.declare_queues_of(error.exchange)
             except OperationalError as error:
                 if isinstance(error.__cause__, self.connection.channel_errors):
                     raise  # an answer: Redis is out of memory, or a replica
@@ -129,51 +166,14 @@ class Lane:
     def _begin_anew(self) -> None:
         """Drop the connection, and with it what it knows to be declared."""
         self.connection.collect()
-        self.producer.revive(self.connection)  # type: ignore[arg-type]  # a connection is right, says its code
-        self.declared.clear()
+        self.messenger.begin_anew()
 
-    def _declare_queues_of(self, exchange: str) -> None:
-        """Declare the project's queues there: for a message that names no queue Celery declares none."""
-        for queue in self.app.amqp.queues.values():
-            if exchange and queue.exchange.name == exchange:
-                self.producer.maybe_declare(queue)
-
-    def _send_declared(self, delivery: Delivery, ancestry: dict[str, Any]) -> None:
-        """Publish as Celery does, but look after a queue only once on a connection, which is a tenth of the work."""
-        route = delivery.options.route
-        if route in self.declared:
-            return self._send(delivery, ancestry, declare=[])
-        self._send(delivery, ancestry)
-        self._keep_client()
-        if self.static:
-            self.declared.add(route)
-        return None
-
-    def _keep_client(self) -> None:
-        """Let kombu's Redis transport use one client for all messages: to make one is a fifth of each message's time.
-
-        It is only a view of the channel's connection pool. Other transports have no ``conn_or_acquire``.
-        """
-        channel: Any = self.producer.channel
-        if channel is self._channel:
-            return
-        self._channel = channel
-        acquire = getattr(channel, "conn_or_acquire", None)
-        if acquire is not None:
-            with acquire() as client:
-                channel.conn_or_acquire = lambda given=None: nullcontext(given or client)
-
-    def _send(self, delivery: Delivery, ancestry: dict[str, Any], **how: Any) -> None:
-        self.task.apply_async(  # type: ignore[call-arg]  # what Celery does not know it gives to the producer
-            (delivery.payload,),
-            task_id=delivery.id,
-            producer=self.producer,
-            shadow=delivery.receiver,
-            add_to_parent=False,
-            retry=False,
-            mandatory=True,
-            **how,
-            **REPRS,
-            **ancestry,
-            **delivery.options.message,
-        )
+    @contextmanager
+    def _as_celery_says(self) -> Iterator[None]:
+        """Raise OperationalError for what breaks a connection or a channel, as ``apply_async`` does."""
+        try:
+            yield
+        except (PublishError, OperationalError):
+            raise
+        except (*self.connection.recoverable_connection_errors, *self.connection.recoverable_channel_errors) as error:
+            raise OperationalError(str(error)) from error

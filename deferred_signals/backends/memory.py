@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..attempt import run
+from ..batch_run import run_all
 from ..delivery import Delivery
 from ..envelope import seal
 from ..outcome import Outcome
@@ -27,8 +27,8 @@ class MemoryBackend(Backend):
         waiting, self.payloads = self.payloads, []
         ended = []
         for delivery, payload in waiting:
-            made, outcome = run(payload)
-            if outcome.state == "retry":
-                self.payloads.append((delivery, seal(outcome.text)))
-            ended.append((made, outcome))
+            for made, outcome in run_all(payload):
+                if outcome.state == "retry":
+                    self.payloads.append((made or delivery, seal(outcome.text)))
+                ended.append((made, outcome))
         return ended

@@ -3,10 +3,12 @@
 from .celery import check_celery
 from .connections import check_encryption, check_receivers, check_settings
 from .deployment import check_deployment, check_server
+from .durable import check_durable
 
 __all__ = [
     "check_celery",
     "check_deployment",
+    "check_durable",
     "check_encryption",
     "check_receivers",
     "check_server",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db import Error as DatabaseDriverError
 
@@ -15,7 +15,8 @@ from .walk import Walk
 
 Encode = Callable[["Encoder", Any], Any]
 Decode = Callable[["Decoder", Any], Any]
-T = TypeVar("T")
+#: What writes the JSON text of a value at once, None for a value that needs more thought; see ``plain``.
+Write = Callable[[Any], str | None]
 
 #: Loaded at the first value, with what they import: importing the package must not import Django's models.
 _BUILT_IN = (
@@ -27,23 +28,45 @@ _exact: dict[type, Encode] = {}
 _families: dict[type | str, Encode] = {}
 tags: dict[str, Decode] = {}
 _found: dict[type, Encode] = {}
+#: By the codec; one that a project has registered has none.
+writers: dict[Encode, Write] = {}
+#: The same by type, as far as they were looked for.
+found_writers: dict[type, Write] = {}
 _loaded = False
+_edition = 0
+
+
+def edition() -> int:
+    """Another number whenever a codec has been added."""
+    return _edition
 
 
 def add(
-    kind: type | str, encode: Encode, *, tag: str = "", decode: Decode | None = None, subclasses: bool = False
+    kind: type | str,
+    encode: Encode,
+    *,
+    tag: str = "",
+    decode: Decode | None = None,
+    subclasses: bool = False,
+    write: Write | None = None,
 ) -> None:
     """Add a codec to the table; ``encode`` returns finished JSON.
 
     ``kind`` may be a dotted path, for a class that must not be imported here, or ``"dataclass"`` for all of those.
+    ``write`` makes the text of that JSON at once.
     """
+    global _edition  # noqa: PLW0603 - counts this
+    _edition += 1
     if subclasses or isinstance(kind, str):
         _families[kind] = encode
     else:
         _exact[kind] = encode
     if decode is not None:
         tags[tag] = decode
+    if write is not None:
+        writers[encode] = write
     _found.clear()
+    found_writers.clear()
 
 
 def load() -> None:
@@ -70,22 +93,17 @@ def _find(kind: type) -> Encode:
     return encode
 
 
+def codec_of(kind: type) -> Encode:
+    """What makes JSON of a type's values."""
+    return _exact.get(kind) or _find(kind)
+
+
 def _refuse(encoder: Encoder, value: Any) -> Any:
     raise EncodeError(
         "this type is not known to the codec. Send what identifies it (a primary key, a string), or teach the codec "
         "with register_codec().",
         type_name(value),
     )
-
-
-def told(value: Any, ask: Callable[[Any], T], problem: str) -> T:
-    """What code that is not ours says about a value. Raises EncodeError if it raises, with its type in ``problem``."""
-    try:
-        return ask(value)
-    except EncodeError:
-        raise
-    except Exception as error:
-        raise EncodeError(problem.format(type(error).__name__), type_name(value)) from error
 
 
 class TwoStates(Exception):
@@ -132,9 +150,11 @@ class Encoder(Walk):
 class Decoder:
     """One walk over the arguments of one delivery; a row that stands in it twice arrives as one object."""
 
-    __slots__ = ("rows", "same")
+    __slots__ = ("fetch", "rows", "same")
 
-    def __init__(self) -> None:
+    def __init__(self, fetch: Callable[[Any], Any] | None = None) -> None:
+        #: What reads the row of a reference, None for the reference itself.
+        self.fetch = fetch
         self.rows: dict[Any, Any] = {}
         #: The snapshots that stand in it more than once, by their numbers.
         self.same: dict[int, Any] = {}

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from ..exceptions import ConnectError
 from ..references import path_of
-from .base import Decoder, Encoder, add, load, tags, told
+from .base import Decoder, Encoder, add, load, tags
+from .walk import told
 
 T = TypeVar("T")
 
@@ -53,3 +54,8 @@ def register_codec(
         return decode(decoder.decode(data))
 
     add(kind, encode_value, tag=key, decode=decode_value, subclasses=subclasses)
+
+
+def is_registered(tag: str) -> bool:
+    """Whether a tag is one of a project's own, whose ``decode`` is code of others."""
+    return tag in _owners

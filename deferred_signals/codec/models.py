@@ -7,6 +7,7 @@ deleted), and a row of which one send carries two objects, is always a snapshot.
 
 from __future__ import annotations
 
+from json.encoder import encode_basestring
 from typing import Any
 
 from django.db import models
@@ -16,6 +17,7 @@ from ..exceptions import EncodeError
 from ..references import Reference, label_of, model_of, write_alias
 from .base import Decoder, Encoder, TwoStates, add, type_name
 from .field_values import field_json
+from .scalars import write_int
 from .snapshots import decode_same, decode_snapshot, snapshot
 
 
@@ -73,7 +75,7 @@ def _decode_reference(decoder: Decoder, data: Any) -> models.Model:
     reference = Reference(label, decoder.decode(pk), alias)
     found = decoder.rows.get(reference)
     if found is None:
-        found = decoder.rows[reference] = reference.fetch()
+        found = decoder.rows[reference] = reference.fetch() if decoder.fetch is None else decoder.fetch(reference)
     return found
 
 
@@ -81,7 +83,26 @@ def _model(encoder: Encoder, value: type[models.Model]) -> Any:
     return {"$model": label_in(encoder, value)}
 
 
-add(models.Model, _instance, tag="$ref", decode=_decode_reference, subclasses=True)
+def _write_reference(value: models.Model) -> str | None:
+    pk, label = value.pk, label_of(type(value))
+    if type(pk) is not int or label is None or value._state.adding or (number := write_int(pk)) is None:
+        return None
+    return f'{{"$ref":["{label}",{number},{encode_basestring(write_alias(value))}]}}'
+
+
+def _write_model(value: type[models.Model]) -> str | None:
+    label = label_of(value)
+    return None if label is None else f'{{"$model":"{label}"}}'
+
+
+add(models.Model, _instance, tag="$ref", decode=_decode_reference, subclasses=True, write=_write_reference)
 add(models.Model, _instance, tag="$snapshot", decode=decode_snapshot, subclasses=True)
 add(models.Model, _instance, tag="$same", decode=decode_same, subclasses=True)
-add(ModelBase, _model, tag="$model", decode=lambda decoder, data: model_of(data), subclasses=True)
+add(
+    ModelBase,
+    _model,
+    tag="$model",
+    decode=lambda decoder, data: model_of(data),
+    subclasses=True,
+    write=_write_model,
+)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from django.utils.functional import LazyObject
 
 from ..exceptions import EncodeError
-from .base import Decoder, Encoder, add, told, type_name
+from .base import Decoder, Encoder, add, type_name
 from .named import found, importable
 from .stand_ins import NotCarried
+from .walk import told
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from importlib import import_module
+from json.encoder import encode_basestring
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,6 +25,10 @@ from .base import Decoder, Encoder, add, type_name
 
 def _as_is(encoder: Encoder, value: Any) -> Any:
     return value
+
+
+def _write_constant(value: Any) -> str:
+    return "null" if value is None else "true" if value else "false"
 
 
 def _str(encoder: Encoder, value: str) -> str:
@@ -40,6 +45,15 @@ def _str(encoder: Encoder, value: str) -> str:
 def _int(encoder: Encoder, value: int) -> Any:
     # Beyond 64 bits JSON readers differ, and beyond 4,300 digits Python's own refuses.
     return value if -(2**63) <= value < 2**64 else {"$int": hex(value)}
+
+
+def _write_str(value: str) -> str | None:
+    return encode_basestring(value) if value.isascii() else None
+
+
+def write_int(value: int) -> str | None:
+    """The text of a number that needs no tag."""
+    return str(value) if -(2**63) <= value < 2**64 else None
 
 
 def _float(encoder: Encoder, value: float) -> Any:
@@ -150,10 +164,10 @@ def _named_text(tag: str, *kinds: type) -> None:
         )
 
 
-add(type(None), _as_is)
-add(bool, _as_is)
-add(str, _str)
-add(int, _int, tag="$int", decode=lambda decoder, data: int(data, 16))
+add(type(None), _as_is, write=_write_constant)
+add(bool, _as_is, write=_write_constant)
+add(str, _str, write=_write_str)
+add(int, _int, tag="$int", decode=lambda decoder, data: int(data, 16), write=write_int)
 add(float, _float, tag="$float", decode=_decode_float)
 for _name in (datetime, "freezegun.api.FakeDatetime"):
     add(

@@ -7,7 +7,8 @@ from typing import Any
 from django.utils.functional import LazyObject, Promise
 
 from ..exceptions import EncodeError, NotCarriedError
-from .base import Decoder, Encoder, add, told, type_name
+from .base import Decoder, Encoder, add, type_name
+from .walk import told
 
 
 def _lazy_text(encoder: Encoder, value: Promise) -> Any:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from .. import conf
 from ..exceptions import EncodeError, TooLarge
 from ..references import type_name
+
+T = TypeVar("T")
+
+
+def told(value: Any, ask: Callable[[Any], T], problem: str) -> T:
+    """What code that is not ours says about a value. Raises EncodeError if it raises, with its type in ``problem``."""
+    try:
+        return ask(value)
+    except EncodeError:
+        raise
+    except Exception as error:
+        raise EncodeError(problem.format(type(error).__name__), type_name(value)) from error
 
 
 class Walk:

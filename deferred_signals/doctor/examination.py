@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib import import_module
 
 from celery import Celery
 from kombu import Connection
 
-from .. import registry
+from .. import keeping, registry
 from ..celery_project import Routing, current_app, unreadable
 from .broker import Broker, Depth
 from .findings import Mark, Section
@@ -30,6 +31,9 @@ def examine(patience: float) -> Iterator[Section]:
     yield versions()
     yield this_process(app)
     yield system_checks()
+    if keeping.current() is not None:
+        # An app of its own, which need not be installed.
+        yield import_module("deferred_signals.outbox.examination").examine()
     if app is None or unreadable(app) is not None or app.conf.task_always_eager:
         yield _not_looked_at("Broker", "Deliveries do not go through it.")
         return

@@ -29,3 +29,8 @@ class Section:
     def add(self, mark: Mark, text: str, cure: str = "", *, id: str = "") -> None:  # noqa: A002 - as in the output
         """Append a line."""
         self.findings.append(Finding(mark, text, cure, id))
+
+
+def plain(text: str) -> str:
+    """One line, and nothing that a terminal would obey: names come from whoever can write to broker or database."""
+    return "".join(character if character.isprintable() else "?" for character in text)

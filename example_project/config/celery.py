@@ -4,6 +4,8 @@ import os
 
 from celery import Celery
 
+from . import liveness  # noqa: F401 - connects itself; see deploy/
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("book_shop")

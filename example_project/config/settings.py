@@ -29,6 +29,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "deferred_signals",
+    "deferred_signals.outbox",
     "shop",
 ]
 MIDDLEWARE = [
@@ -108,3 +109,5 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_DEFAULT_QUEUE = "book_shop"
 # Celery closes the database connection around every task, whatever CONN_MAX_AGE says, unless this is set.
 CELERY_DB_REUSE_MAX = 1000
+# A worker that is told to end finishes what runs, for so long (REMAP_SIGTERM in deploy/), and gives back the rest.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 60

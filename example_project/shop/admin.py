@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from .models import Activity, Book, Order, Profile, User
+from .models import Activity, Book, Invoice, Order, Profile, User
 
 
 @admin.register(User)
@@ -26,3 +26,4 @@ class ActivityAdmin(admin.ModelAdmin):
 
 
 admin.site.register(Profile)
+admin.site.register(Invoice)

@@ -37,7 +37,7 @@ def attempt_started(sender: Any, delivery: Delivery, **kwargs: Any) -> None:
 @receiver(delivery_finished)
 def attempt_finished(sender: Any, delivery: Delivery | None, outcome: Any, **kwargs: Any) -> None:
     if delivery is not None:
-        Activity.objects.filter(delivery=delivery.id, attempt=delivery.attempt).update(
+        Activity.objects.filter(delivery=delivery.id, attempt=delivery.attempt, pid=os.getpid()).update(
             finished=timezone.now(), state=outcome.state, note=str(outcome.error or outcome.reason)[:500]
         )
 

@@ -44,6 +44,16 @@ class Order(models.Model):
         return f"{self.book} for {self.customer}"
 
 
+class Invoice(models.Model):
+    """Written once for each order, whatever becomes of the worker that writes it."""
+
+    order = models.ForeignKey(Order, models.CASCADE, related_name="invoices")
+    written_by = models.PositiveIntegerField(help_text="process")
+
+    def __str__(self) -> str:
+        return f"invoice {self.pk} for {self.order}"
+
+
 class Activity(models.Model):
     """One line of the journal: what happened when, in which process. See journal.py."""
 

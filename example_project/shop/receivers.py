@@ -1,5 +1,7 @@
 """Who listens, and who of them is slow. ``deferred=True`` is all the difference."""
 
+import os
+import time
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -10,7 +12,7 @@ from django.db.models.signals import post_save
 from deferred_signals import receiver
 
 from . import journal
-from .models import Book, Order, Profile, User
+from .models import Book, Invoice, Order, Profile, User
 from .signals import order_completed
 
 
@@ -43,3 +45,10 @@ async def count_copies_sold(sender: type[Order], order: Order, **kwargs: Any) ->
     """Deferred and async. Counts anew and does not add 1: a delivery can come twice."""
     copies = await Order.objects.filter(book=order.book_id).acount()
     await Book.objects.filter(pk=order.book_id).aupdate(copies_sold=copies)
+
+
+@receiver(order_completed, deferred=True, durable=True, atomic=True)
+def write_invoice(sender: type[Order], order: Order, **kwargs: Any) -> None:
+    """Deferred and durable: an invoice must not get lost. Atomic: nor must an order have two of them."""
+    Invoice.objects.create(order=order, written_by=os.getpid())
+    time.sleep(1)  # the printer is slow

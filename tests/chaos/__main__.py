@@ -9,9 +9,14 @@ from dataclasses import replace
 
 from tests.servers import Redis
 
+from . import outbox_run
 from .gap import measure
-from .run import FULL, SHORT, Run
-from .scenarios import SCENARIOS
+from .run import FULL, SHORT, Run, Size
+from .scenarios import SCENARIOS, Scenario
+
+#: What can be broken where there is no outbox, and where there is.
+BREAKS = ("publish-early", "ack-early")
+OUTBOX_BREAKS = ("unfenced", "no-relay")
 
 
 class Display:
@@ -56,6 +61,16 @@ def gap(arguments: list[str], display: Display) -> int:
     return int(max(lost) > 1)
 
 
+def _size(scenario: Scenario, given: argparse.Namespace) -> Size:
+    if scenario.outbox:
+        size = outbox_run.SHORT if given.short else outbox_run.FULL
+    else:
+        size = SHORT if given.short else FULL
+        if given.breaking:
+            size = replace(size, outages=())  # a send that does not wait for the commit fails with the broker
+    return replace(size, deliveries=given.deliveries) if given.deliveries else size
+
+
 def main() -> int:
     display = Display()
     # As Ctrl-C: the servers and workers must not outlive the run.
@@ -72,31 +87,34 @@ def main() -> int:
     parser.add_argument(
         "--break",
         dest="breaking",
-        choices=["publish-early", "ack-early"],
+        choices=[*BREAKS, *OUTBOX_BREAKS],
         default="",
-        help="break it on purpose, to see that it is told: publish before the commit, acknowledge before the run",
+        help="break it on purpose, to see that it is told: publish before the commit, acknowledge before the run; with "
+        "the outbox: complete whoever has the lease, run no relay",
     )
     given = parser.parse_args()
     if unknown := set(given.scenarios) - set(names):
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    size = SHORT if given.short else FULL
-    if given.breaking:
-        size = replace(size, outages=())  # a send that does not wait for the commit fails with the broker
-    if given.deliveries:
-        size = replace(size, deliveries=given.deliveries)
     require = given.require or bool(os.environ.get("DEFERRED_SIGNALS_TEST_REQUIRE_SERVICES"))
     closing, failed = [], False
     for scenario in SCENARIOS:
         if given.scenarios and scenario.name not in given.scenarios:
             continue
+        if given.breaking and given.breaking not in (OUTBOX_BREAKS if scenario.outbox else BREAKS):
+            continue
         if missing := scenario.missing():
-            closing.append(f"{scenario.name} default: NOT RUN: {missing}")
+            closing += [f"{scenario.title} {mode}: NOT RUN: {missing}" for mode in scenario.modes]
             failed = failed or require
             continue
-        run = Run(scenario, size, given.seed, breaking=given.breaking, say=display.say, show=display.show)
-        verdict = run()
-        closing.append(verdict.line())
-        failed = failed or bool(verdict.broken)
+        kind = outbox_run.OutboxRun if scenario.outbox else Run
+        run = kind(
+            scenario, _size(scenario, given), given.seed, breaking=given.breaking, say=display.say, show=display.show
+        )
+        verdicts = run()
+        closing += [verdict.line() for verdict in verdicts]
+        failed = failed or any(verdict.broken for verdict in verdicts)
+    if not closing:
+        parser.error(f"no scenario in which {given.breaking} could be broken")
     display.say("\n".join(["", *closing]))
     return int(failed)
 

@@ -42,6 +42,7 @@ class Verdict:
     """The counts of the closing line; the rest is what the lines before it say."""
 
     broker: str
+    mode: str = "default"
     deliveries: int = 0
     kills: int = 0
     lost: int = 0
@@ -61,16 +62,16 @@ class Verdict:
 
     def line(self) -> str:
         names = ("deliveries", "kills", "lost", "ghost", "duplicated", "duplicated_effects", "out_of_order")
-        return f"{self.broker} default: " + " ".join(f"{name}={getattr(self, name)}" for name in names)
+        return f"{self.broker} {self.mode}: " + " ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
-class _Story:
+class Story:
     """The events of each delivery, and what was done to the processes."""
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.of: dict[str, list[Event]] = defaultdict(list)
-        #: SIGKILLs of workers: ``how`` is group, main or child, ``main`` the main process of whom it was. The process
-        #: has died between ``before`` and ``at``.
+        #: SIGKILLs: ``how`` is group, main or child, ``main`` the main process of the worker whose it was (of others
+        #: than workers, their own). The process has died between ``before`` and ``at``.
         self.kills: list[Event] = []
         #: From when to when the broker was away.
         self.outages: list[tuple[float, float]] = []
@@ -97,6 +98,18 @@ class _Story:
                     break
         return found
 
+    def last_seen(self, delivery: str) -> float:
+        """Up to when the message was certainly not lost yet.
+
+        The sender tells that it is published when the whole flush is through. By then a worker may have popped it, and
+        died; so for that the time counts at which it was planned.
+        """
+        planned = {event["intent"]: float(event["at"]) for event in self.planned}
+        return max(
+            planned.get(event["intent"], 0.0) if event["what"] == "published" else float(event["at"])
+            for event in self.of[delivery]
+        )
+
     def was_killed(self, main: int, since: float, until: float = float("inf")) -> bool:
         """Whether this worker or one of its children was killed in that time."""
         return any(kill["main"] == main and since < kill["at"] and kill["before"] < until for kill in self.kills)
@@ -108,7 +121,7 @@ class _Story:
 
 def judge(ledger: Ledger) -> Verdict:
     """Count what the ledger tells, and say which promises it breaks."""
-    story = _Story(ledger.events)
+    story = Story(ledger.events)
     verdict = Verdict(ledger.broker, kills=len(story.kills))
     published, unpublished = story.those("published"), story.those("unpublished")
     effects = Counter(effect["delivery"] for effect in ledger.effects)
@@ -129,7 +142,7 @@ def judge(ledger: Ledger) -> Verdict:
     return verdict
 
 
-def _check_harness(ledger: Ledger, story: _Story, verdict: Verdict) -> None:
+def _check_harness(ledger: Ledger, story: Story, verdict: Verdict) -> None:
     """The senders' plans and the database must tell the same, or the counts mean nothing."""
     wrong = [event["intent"] for event in story.planned if event["kept"] != (event["intent"] in ledger.committed)]
     if wrong:
@@ -138,7 +151,7 @@ def _check_harness(ledger: Ledger, story: _Story, verdict: Verdict) -> None:
         verdict.broken.append("nothing was killed: this proves nothing")
 
 
-def _count_ghosts(ledger: Ledger, story: _Story, verdict: Verdict) -> None:
+def _count_ghosts(ledger: Ledger, story: Story, verdict: Verdict) -> None:
     """Ghosts: published, begun or run for an intent that never was."""
     seen = [event for events in story.of.values() for event in events if "intent" in event] + list(ledger.effects)
     verdict.ghost = len({event["delivery"] for event in seen if event["intent"] not in ledger.committed})
@@ -156,33 +169,30 @@ def _count_silent(ledger: Ledger, announced: list[Event], verdict: Verdict) -> N
         verdict.broken.append(f"{len(twice)} sends made two deliveries to a receiver, the first is {twice[0]}")
 
 
-def _count_lost(ledger: Ledger, story: _Story, lost: list[str], verdict: Verdict) -> None:
+def _count_lost(ledger: Ledger, story: Story, lost: list[str], verdict: Verdict) -> None:
     """Lost: confirmed by the broker, committed, and without an effect."""
     verdict.lost = len(lost)
     if not ledger.on_redis:
         if lost:
             verdict.broken.append(f"{len(lost)} lost")
-            verdict.unexplained += [f"lost {delivery}: {_told(story.of[delivery])}" for delivery in lost]
+            verdict.unexplained += [f"lost {delivery}: {told(story.of[delivery])}" for delivery in lost]
         return
     # Those that were there last come first: each needs a death after that, and one death explains only so many.
     explained = 0
-    for delivery in sorted(lost, key=lambda delivery: -_last_seen(story.of[delivery])):
+    last_seen = {delivery: story.last_seen(delivery) for delivery in lost}
+    for delivery in sorted(lost, key=lambda delivery: -last_seen[delivery]):
         events = story.of[delivery]
-        if delivery in ledger.popped and _can_be_lost(ledger, story, _last_seen(events)) > explained:
+        if delivery in ledger.popped and _can_be_lost(ledger, story, last_seen[delivery]) > explained:
             explained += 1
             verdict.lost_why["popped, and never noted as unacknowledged, by Redis' own log"] += 1
         else:
             verdict.lost_why["unexplained"] += 1
-            verdict.unexplained.append(f"lost {delivery}: {_told(events)}")
+            verdict.unexplained.append(f"lost {delivery}: {told(events)}")
     if verdict.lost_why["unexplained"]:
         verdict.broken.append(f"{verdict.lost_why['unexplained']} lost that no worker's death explains")
 
 
-def _last_seen(events: list[Event]) -> float:
-    return max(float(event["at"]) for event in events)
-
-
-def _can_be_lost(ledger: Ledger, story: _Story, since: float) -> int:
+def _can_be_lost(ledger: Ledger, story: Story, since: float) -> int:
     """How many messages Redis and its clients can have lost since then between pop and unacked.
 
     A worker has one BRPOP at a time, which pops one message: so its death loses one at most. When the server dies, one
@@ -192,7 +202,7 @@ def _can_be_lost(ledger: Ledger, story: _Story, since: float) -> int:
     return mains + sum(up > since for _, up in story.outages) * ledger.workers
 
 
-def _count_duplicates(ledger: Ledger, story: _Story, verdict: Verdict) -> None:
+def _count_duplicates(ledger: Ledger, story: Story, verdict: Verdict) -> None:
     """Duplicated: deliveries of which one attempt was begun more than once. A retry is another attempt."""
     for delivery, events in story.of.items():
         starts = defaultdict(list)
@@ -209,10 +219,10 @@ def _count_duplicates(ledger: Ledger, story: _Story, verdict: Verdict) -> None:
                 why = why or _why_again(ledger, story, events, again["at"])
         verdict.duplicated_why[why or "unexplained"] += 1
         if not why:
-            verdict.unexplained.append(f"run again {delivery}: {_told(events)}")
+            verdict.unexplained.append(f"run again {delivery}: {told(events)}")
 
 
-def _why_again(ledger: Ledger, story: _Story, events: list[Event], again: float) -> str:
+def _why_again(ledger: Ledger, story: Story, events: list[Event], again: float) -> str:
     received = [event for event in events if event["what"] == "received" and event["at"] < again]
     for event in received:
         if story.was_killed(event["main"], event["at"], again):
@@ -229,7 +239,7 @@ def _why_again(ledger: Ledger, story: _Story, events: list[Event], again: float)
     return ""
 
 
-def _told(events: list[Event]) -> str:
+def told(events: list[Event]) -> str:
     return ", ".join(
         " ".join(str(event[name]) for name in ("what", "attempt", "state", "main", "pid") if name in event)
         + f" at {event['at']:.2f}"

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 #: Intents and blocks inside a block.
 SMALL, LARGE = (1, 3), (1, 50)
+
+#: Keys of each sender by which deliveries are put in order.
+KEYS = 20
+
+
+def key_of(intent: str) -> str:
+    """The key of an intent whose deliveries run in order (``order_by``): of one sender, for others run beside it."""
+    sender, _, number = intent.partition("-")
+    return f"{sender}-{int(number) % KEYS}"
 
 
 @dataclass
@@ -37,8 +46,9 @@ class Block:
 class Programs:
     """The endless sequence of one sender's transactions; the same seed gives the same."""
 
-    def __init__(self, sender: int, seed: int) -> None:
+    def __init__(self, sender: int, seed: int, kinds: Sequence[str] = ("model", "custom")) -> None:
         self.sender = sender
+        self.kinds = kinds
         self.random = random.Random(f"{seed}/{sender}")
         self.count = 0
 
@@ -66,5 +76,5 @@ class Programs:
 
     def _send(self) -> Send:
         self.count += 1
-        kind = self.random.choice(["model", "custom"])
+        kind = self.random.choice(self.kinds)
         return Send(f"i{self.sender}-{self.count:07d}", kind)

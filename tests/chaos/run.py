@@ -38,9 +38,15 @@ class Size:
     workers: int = 2
     #: The senders wait while so many deliveries are on their way.
     backlog: int = 1500
+    #: With the outbox, how often something dies at each named point, and how long the broker is away once.
+    times: int = 4
+    away: float = 120
     #: After so many seconds without progress nothing more is expected: longer than all pauses that anybody makes.
     quiet: float = VISIBILITY_TIMEOUT * 3 + 10
 
+
+#: Seconds without progress after which an empty broker brings nothing more: longer than a receiver takes.
+EMPTY = 5
 
 FULL = Size(deliveries=20_000)
 SHORT = Size(deliveries=1_000, between_kills=50, outages=("kill",), backlog=200)
@@ -70,11 +76,18 @@ class Run:
         self.published: set[str] = set()
         self.done: set[str] = set()
         self.kills = self.outages = 0
+        #: The processes that died of it.
+        self.killed: set[int] = set()
+        #: After how many deliveries a worker is killed.
+        self.next_kill = self._pause()
         self.senders_running = size.senders
         self.since_progress = time.monotonic()
 
-    def __call__(self) -> Verdict:
-        """Run it all. The files of the run are left behind when a promise was broken, or when this raises."""
+    def __call__(self) -> list[Verdict]:
+        """Run it all; a verdict for each mode.
+
+        The files of the run are left behind when a promise was broken, or when this raises.
+        """
         started = time.monotonic()
         with self.stage as stage:
             self.say(f"{self.scenario.name}: {stage.servers.versions}; seed {self.seed}; {stage.home}")
@@ -82,9 +95,7 @@ class Run:
                 stage.start_worker()
             for worker in stage.workers:
                 worker.wait_ready()
-            share = self.size.deliveries // self.size.senders + 1
-            for _ in range(self.size.senders):
-                stage.start_sender(str(self.seed), str(share), str(self.wait))
+            self._start_senders()
             self._torment()
             self._drain()
             self._stop()
@@ -93,49 +104,58 @@ class Run:
         self._read()
         self.reader.close()
         (stage.home / "database.json").write_text(json.dumps(found))
-        verdict = judge(
-            Ledger(
-                broker=self.scenario.name,
-                committed=found["committed"],
-                receivers=found["receivers"],
-                events=self.events,
-                effects=found["effects"],
-                left=left,
-                workers=self.size.workers,
-                popped=popped(log(stage.home)) if self.scenario.on_redis else frozenset(),
-                visibility_timeout=VISIBILITY_TIMEOUT if self.scenario.on_redis else None,
-            )
-        )
-        self._tell(verdict, time.monotonic() - started)
-        if not verdict.broken:
+        verdicts = self._judge(found, left)
+        self._tell(verdicts, time.monotonic() - started)
+        if not any(verdict.broken for verdict in verdicts):
             stage.forget()
-        return verdict
+        return verdicts
+
+    def _start_senders(self) -> None:
+        share = self.size.deliveries // self.size.senders + 1
+        for _ in range(self.size.senders):
+            self.stage.start_sender("sender", str(self.seed), str(share), str(self.wait))
+
+    def _judge(self, found: dict[str, Any], left: int) -> list[Verdict]:
+        ledger = Ledger(
+            broker=self.scenario.name,
+            committed=found["committed"],
+            receivers=found["receivers"],
+            events=self.events,
+            effects=found["effects"],
+            left=left,
+            workers=self.size.workers,
+            popped=popped(log(self.stage.home)) if self.scenario.on_redis else frozenset(),
+            visibility_timeout=VISIBILITY_TIMEOUT if self.scenario.on_redis else None,
+        )
+        return [judge(ledger)]
 
     # The faults.
 
     def _torment(self) -> None:
         """Kill workers and the broker until all is sent and most of it is done."""
         outages = list(self.size.outages)
-        next_kill = self._pause()
         while self.senders_running or len(self.done) < 0.97 * len(self.published):
-            self._look()
+            self.look()
             for sender in self.stage.senders:
                 if sender.status_code:
                     raise RuntimeError(f"a sender failed:\n{sender.logs().decode()}")
-            working = [worker for worker in self.stage.workers if worker.working]
-            if len(self.done) > next_kill and working:
-                self._kill(self.random.choice(working))
-                next_kill = len(self.done) + self._pause()
+            self._kill_now_and_then()
             share = len(self.published) / self.size.deliveries
             if outages and share > 1 - len(outages) / (len(self.size.outages) + 1):
-                self._outage(self.stage.servers.broker, outages.pop(0))
+                self.outage(self.stage.servers.broker, outages.pop(0), self.random.uniform(0.5, 2))
             if not self.senders_running and time.monotonic() - self.since_progress > self.size.quiet:
                 return
+
+    def _kill_now_and_then(self) -> None:
+        working = [worker for worker in self.stage.workers if worker.working]
+        if len(self.done) > self.next_kill and working:
+            self._kill(self.random.choice(working))
+            self.next_kill = len(self.done) + self._pause()
 
     def _pause(self) -> float:
         return self.random.expovariate(1 / self.size.between_kills)
 
-    def _note(self, what: str, **fields: Any) -> None:
+    def note(self, what: str, **fields: Any) -> None:
         # Not ``journal.note``, which writes one journal in a process's life; this one has several runs.
         with self.stage.journal.open("ab", buffering=0) as journal:
             journal.write(json.dumps({"what": what, "at": time.monotonic(), **fields}).encode() + b"\n")
@@ -154,7 +174,7 @@ class Run:
             with suppress(ProcessLookupError):
                 pid, before = self.random.choice(children), time.monotonic()
                 os.kill(pid, signal.SIGKILL)
-                self._note("killed", how=how, pid=pid, main=main, before=before)
+                self.note("killed", how=how, pid=pid, main=main, before=before)
             return
         before = time.monotonic()
         if how == "main":
@@ -162,59 +182,72 @@ class Run:
             worker.wait()
         else:
             worker.kill()
-        self._note("killed", how=how, pid=main, main=main, before=before)
+        self.note("killed", how=how, pid=main, main=main, before=before)
         if how == "main":
             time.sleep(self.random.uniform(0, 0.5))
             worker.kill()  # as a supervisor does, before it starts the next
         worker.start()
 
-    def _outage(self, broker: Process, how: str) -> None:
-        self._note("broker down", how=how)
+    def outage(self, broker: Process, how: str, seconds: float) -> None:
+        """Have the broker go, by SIGKILL or as one that is restarted, and come back after so many seconds."""
+        self.note("broker down", how=how)
         if how == "kill":
             broker.kill()
         else:
             broker.stop(timeout=60)
-        until = time.monotonic() + self.random.uniform(0.5, 2)
-        while time.monotonic() < until:
-            self._look()
+        self.pause(seconds)
         broker.start()
-        broker.wait_ready()
-        self._note("broker up")
+        until = time.monotonic() + 60
+        while not broker.ready() and time.monotonic() < until:
+            self.look()  # the senders go on, and must be held back
+        broker.wait_ready(1)
+        self.note("broker up")
         self.say(f"  the broker came back after a {how}")
 
     # Watching.
 
-    def _look(self) -> None:
+    def pause(self, seconds: float) -> None:
+        """Look on for so long."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.look()
+
+    def look(self) -> None:
         """Read what is new, hold the senders back or let them go on, start what has ended, show where we are."""
         time.sleep(0.05)
         self._read()
-        on_their_way = len(self.published) - len(self.done)
-        if on_their_way > self.size.backlog:
+        if self._on_their_way() > self.size.backlog:
             self.wait.touch()
         else:
             self.wait.unlink(missing_ok=True)
         for worker in self.stage.workers:
             if worker.status == "exited":
-                self.say(f"  a worker ended by itself: {worker.last_words}")
+                if worker.pid not in self.killed:
+                    self.say(f"  a worker ended by itself: {worker.last_words}")
                 worker.kill()
                 worker.start()
         self.show(self._progress())
 
+    def _on_their_way(self) -> int:
+        return len(self.published) - len(self.done)
+
     def _read(self) -> None:
         for event in self.reader.new():
             self.events.append(event)
-            if event["what"] == "published":
-                self.published.add(event["delivery"])
-            elif event["what"] == "finished" and event["state"] != "retry":
-                if event["delivery"] in self.done:
-                    continue
-                self.done.add(event["delivery"])
-            else:
-                self.senders_running -= event["what"] == "sender ends"
-                self.kills += event["what"] == "killed"
-                self.outages += event["what"] == "broker down"
-                continue
-            self.since_progress = time.monotonic()
+            self._note_new(event)
+
+    def _note_new(self, event: dict[str, Any]) -> None:
+        what = event["what"]
+        if what == "published" or (what == "finished" and event["state"] != "retry"):
+            those = self.published if what == "published" else self.done
+            if event["delivery"] not in those:
+                those.add(event["delivery"])
+                self.since_progress = time.monotonic()
+        self.senders_running -= what == "sender ends"
+        self.outages += what == "broker down"
+        if what == "killed":
+            self.kills += 1
+            self.killed.add(event["main"] if event["how"] == "group" else event["pid"])
 
     def _progress(self) -> str:
         share = min(1, len(self.published) / self.size.deliveries)
@@ -224,14 +257,14 @@ class Run:
     # The end.
 
     def _drain(self) -> None:
-        """Wait until all is done, Redis says that it has no more, or nothing has moved for longer than anything waits.
+        """Wait until the broker has no more, or nothing has moved for longer than anything waits.
 
-        RabbitMQ does not say how many messages the workers have, so there it is the time that decides.
+        A delivery that is done may have a message left: one that was run, and not acknowledged by who was killed.
         """
-        while not self.published <= self.done:
-            self._look()
+        while self.stage.servers.left() or not self.published <= self.done:
+            self.pause(1)
             quiet = time.monotonic() - self.since_progress
-            empty = self.scenario.on_redis and quiet > 3 and not self.stage.servers.left()
+            empty = quiet > EMPTY and not self.stage.servers.left()
             if empty or quiet > self.size.quiet:
                 found = "the broker has no more" if empty else f"no progress for {quiet:.0f} s"
                 self.say(f"  {found}: {len(self.published - self.done)} did not come")
@@ -245,15 +278,24 @@ class Run:
         for worker in self.stage.workers:
             worker.stop(timeout=30)
 
-    def _tell(self, verdict: Verdict, seconds: float) -> None:
-        kinds = [event["how"] for event in self.events if event["what"] == "killed"]
+    def _tell(self, verdicts: list[Verdict], seconds: float) -> None:
+        killed = [event for event in self.events if event["what"] == "killed"]
+        kinds = [event["how"] for event in killed]
         outages = [event["how"] for event in self.events if event["what"] == "broker down"]
-        unit = f"{verdict.deliveries} deliveries in {seconds:.0f} s"
+        unit = f"{sum(verdict.deliveries for verdict in verdicts)} deliveries in {seconds:.0f} s"
         self.say(
             f"  {unit}; killed: {kinds.count('child')} children, {kinds.count('main')} main processes, "
             f"{kinds.count('group')} whole workers; broker: {', '.join(outages) or 'left alone'}"
         )
-        self.say(f"  not confirmed by the broker: {verdict.unpublished}, of which run: {verdict.unpublished_but_run}")
+        for verdict in verdicts:
+            self._tell_of(verdict)
+        if any(verdict.broken for verdict in verdicts):
+            self.say(f"  journal, database and logs are in {self.stage.home}")
+
+    def _tell_of(self, verdict: Verdict) -> None:
+        if verdict.mode == "default":
+            said = f"not confirmed by the broker: {verdict.unpublished}, of which run: {verdict.unpublished_but_run}"
+            self.say(f"  {said}")
         for title, why in (("lost", verdict.lost_why), ("run again", verdict.duplicated_why)):
             for reason, count in why.most_common():
                 self.say(f"  {title}: {count}: {reason}")
@@ -261,5 +303,3 @@ class Run:
             self.say(f"  {line}")
         for reason in verdict.broken:
             self.say(f"  BROKEN: {reason}")
-        if verdict.broken:
-            self.say(f"  journal, database and logs are in {self.stage.home}")

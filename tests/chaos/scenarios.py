@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import amqp
+import psycopg
 import redis
 
 from tests.servers import MariaDB, PostgreSQL, RabbitMQ, Redis
@@ -32,6 +33,18 @@ class Scenario:
     broker: type[Redis | RabbitMQ]
     database: type[PostgreSQL | MariaDB] | None
     quorum: bool = False
+    #: Whether it is about deliveries in the outbox.
+    outbox: bool = False
+
+    @property
+    def title(self) -> str:
+        """What its closing lines begin with."""
+        return self.name.removesuffix("-outbox")
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What its closing lines are about, one each."""
+        return ("durable", "atomic", "ordered") if self.outbox else ("default",)
 
     @property
     def on_redis(self) -> bool:
@@ -47,6 +60,8 @@ SCENARIOS = [
     Scenario("rabbitmq-classic", RabbitMQ, PostgreSQL),
     Scenario("rabbitmq-quorum", RabbitMQ, MariaDB, quorum=True),
     Scenario("redis-sqlite", Redis, None),
+    Scenario("redis-outbox", Redis, PostgreSQL, outbox=True),
+    Scenario("rabbitmq-outbox", RabbitMQ, PostgreSQL, outbox=True),
 ]
 
 
@@ -102,17 +117,36 @@ class Servers:
         }
 
     def left(self) -> int:
-        """How many messages the broker has; with RabbitMQ, those that workers have are not among them."""
+        """How many messages the broker has: those that wait, also for their time, and those that workers have."""
+        if isinstance(self.broker, RabbitMQ):
+            # In the broker's own words: AMQP does not tell what workers have.
+            return sum(map(int, self.broker.ctl("list_queues", "--quiet", "--no-table-headers", "messages").split()))
+        with redis.Redis(port=self.broker.port or 0) as client:
+            # One list for each priority.
+            waiting = sum(int(client.llen(key)) for key in client.keys("chaos*"))
+            return waiting + int(client.hlen("unacked"))
+
+    def lose_everything(self) -> None:
+        """Have the broker lose all messages."""
         if self.scenario.on_redis:
             with redis.Redis(port=self.broker.port or 0) as client:
-                # One list for each priority.
-                waiting = sum(int(client.llen(key)) for key in client.keys("chaos*"))
-                return waiting + int(client.hlen("unacked"))
-        with amqp.Connection(f"127.0.0.1:{self.broker.port}") as connection:
-            declared = connection.channel().queue_declare("chaos", passive=True)
-            assert declared
-            _, messages, _ = declared
-            return messages
+                client.flushall()
+        else:
+            with amqp.Connection(f"127.0.0.1:{self.broker.port}") as connection:
+                connection.channel().queue_purge("chaos")
+
+    def disconnect(self) -> None:
+        """End all sessions of the database (PostgreSQL)."""
+        assert isinstance(self.database, PostgreSQL)
+        self.database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'chaos'")
+
+    def unfinished(self) -> int:
+        """How many rows of the outbox have not ended (PostgreSQL)."""
+        assert isinstance(self.database, PostgreSQL)
+        with psycopg.connect(self.database.url("chaos")) as connection:
+            rows = connection.execute("SELECT count(*) FROM deferred_signals_delivery WHERE finished IS NULL")
+            [[count]] = rows.fetchall()
+            return int(count)
 
     def remove(self) -> None:
         self.broker.remove()

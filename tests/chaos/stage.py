@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,11 +14,16 @@ from typing import Self
 
 from tests.servers import Process
 
+from .arms import VARIABLE as ARMS
 from .journal import VARIABLE
 from .scenarios import Scenario, Servers
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "tests.chaos.project"
+
+#: Settings of the outbox, in seconds: short, for a run waits for them.
+LEASE = 3.0
+RING_AGAIN = 1.5
 
 
 class Worker(Process):
@@ -73,6 +79,7 @@ class Stage:
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
             "TMPDIR": str(self.home),
             "CHAOS_BREAK": self.breaking,
+            **(self._outbox() if self.scenario.outbox else {}),
         }
         try:
             self.python("tables", "create")
@@ -80,6 +87,16 @@ class Stage:
             self.servers.remove()
             raise
         return self
+
+    def _outbox(self) -> dict[str, str]:
+        settings = {
+            "LEASE": LEASE,
+            "RING_AGAIN": RING_AGAIN,
+            "RETENTION": None,
+            "OUTSIDE_TRANSACTION": "raise",
+            "RELAY": self.breaking != "no-relay",
+        }
+        return {"CHAOS_OUTBOX": json.dumps(settings), ARMS: str(self.home / "arms")}
 
     def __exit__(self, *exception: object) -> None:
         for process in [*self.workers, *self.senders]:
@@ -101,8 +118,9 @@ class Stage:
         self.workers.append(Worker([*program, *options, "-n", name], home=self.home, env=self.env))
         return self.workers[-1]
 
-    def start_sender(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", f"{PROJECT}.sender", str(len(self.senders)), *arguments]
+    def start_sender(self, module: str, *arguments: str) -> None:
+        """Its number comes first among the arguments."""
+        command = [sys.executable, "-m", f"{PROJECT}.{module}", str(len(self.senders)), *arguments]
         self.senders.append(Worker(command, home=self.home, env=self.env))
 
     def forget(self) -> None:

@@ -21,7 +21,7 @@ from pytest_celery import CeleryTestBroker, CeleryTestSetup, CeleryTestWorker
 from tests.servers import MariaDB, PostgreSQL, RabbitMQ, Redis, free_port
 
 from .local_nodes import DOCKER, LocalRabbitMQ, LocalRedis, LocalWorker, Setup, WorkerProcess
-from .shop import Shop
+from .shop import Shop, with_outbox
 
 REQUIRED = bool(os.environ.get("DEFERRED_SIGNALS_TEST_REQUIRE_SERVICES"))
 
@@ -119,7 +119,8 @@ def mariadb() -> Iterator[MariaDB]:
 
 
 def create_tables(home: Path, url: str) -> None:
-    with closing(Shop(home, SHOP_DATABASE_URL=url, SHOP_BROKER_URL="memory://", SHOP_QUEUE="none")) as shop:
+    env = {"SHOP_DATABASE_URL": url, "SHOP_BROKER_URL": "memory://", "SHOP_QUEUE": "none", **with_outbox()}
+    with closing(Shop(home, **env)) as shop:
         shop.call("create_tables")
 
 

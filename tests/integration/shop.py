@@ -15,6 +15,16 @@ from pytest_celery import CeleryTestWorker
 ROOT = Path(__file__).parents[2]
 DEADLINE = 30.0
 
+BOOKKEEPING = "tests.integration.project.bookkeeping.scenarios"
+
+
+def with_outbox(**settings: Any) -> dict[str, str]:
+    """The environment of a shop with the outbox, the durable receivers of ``bookkeeping``, and these DEFERRED_SIGNALS.
+
+    A test's fixture ``shop_env`` returns it. Every database of the shop has the tables.
+    """
+    return {"SHOP_OUTBOX": json.dumps(settings)}
+
 
 class Shop:
     def __init__(self, home: Path, project: str = "tests.integration.project", **env: str) -> None:
@@ -55,6 +65,10 @@ class Shop:
         said = json.loads(answer)
         assert "error" not in said, said["error"]
         return said["result"]
+
+    def books(self, scenario: str, **arguments: Any) -> Any:
+        """Have the sender run a scenario of ``bookkeeping``, which is there with the outbox."""
+        return self.call("elsewhere", path=f"{BOOKKEEPING}.{scenario}", **arguments)
 
     def notes(self, what: str, **fields: Any) -> list[dict[str, Any]]:
         """The journal's entries that say ``what``, with these fields."""

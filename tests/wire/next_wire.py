@@ -9,22 +9,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from deferred_signals import envelope
+from deferred_signals.arguments import Arguments
 from deferred_signals.envelope import Envelope
 
 BEFORE = envelope.VERSION
 NEXT = BEFORE + 1
-_to_text, _read = Envelope.to_text, envelope._read
+_to_text, _read, _text = Envelope.to_text, envelope._read, Arguments.text
 
 
 def to_text(self: Envelope) -> str:
     return json.dumps(_renamed(json.loads(_to_text(self)), "kwargs", "arguments"))
 
 
-def read(data: Any) -> Envelope:
+def read(data: Any, max_age: float | None) -> Envelope:
     """The reader of the version before stays; a step makes of the new version what it reads."""
     if isinstance(data, dict) and data.get("v") == NEXT:
         data = _renamed(data, "arguments", "kwargs")
-    return _read(data)
+    return _read(data, max_age)
 
 
 def _renamed(data: dict[str, Any], old: str, new: str) -> dict[str, Any]:
@@ -35,6 +36,8 @@ def install() -> None:
     envelope.VERSION = NEXT
     envelope._read = read
     Envelope.to_text = to_text  # type: ignore[method-assign]
+    # What is written as text at once has the words of this version.
+    Arguments.text = lambda *args: None  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -47,3 +50,4 @@ def installed() -> Iterator[None]:
         envelope.VERSION = BEFORE
         envelope._read = _read
         Envelope.to_text = _to_text  # type: ignore[method-assign]
+        Arguments.text = _text  # type: ignore[method-assign]

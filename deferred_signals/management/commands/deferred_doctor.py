@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from deferred_signals.doctor import Finding, examine
+from deferred_signals.doctor.findings import plain
 
 
 def _seconds(text: str) -> float:
@@ -76,15 +77,10 @@ class Command(BaseCommand):
         styles = {"ok": self.style.SUCCESS, "warning": self.style.WARNING, "problem": self.style.ERROR}
         for one in shown:
             mark = styles.get(one.mark, str)(f"{one.mark:<8}")
-            self.stdout.write(f"  {mark} {_plain(one.text)}{f' [{one.id}]' if one.id else ''}")
+            self.stdout.write(f"  {mark} {plain(one.text)}{f' [{one.id}]' if one.id else ''}")
             if one.cure:
-                self.stdout.write(f"{'':11}-> {_plain(one.cure)}")
+                self.stdout.write(f"{'':11}-> {plain(one.cure)}")
         self.stdout.flush()
-
-
-def _plain(text: str) -> str:
-    """One line, and nothing that a terminal would obey: names come from whoever can write to the broker."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _number(counts: dict[str, int], mark: str) -> str:

@@ -1,3 +1,5 @@
+import os
+
 from django.apps import AppConfig
 
 
@@ -6,4 +8,7 @@ class ProjectConfig(AppConfig):
     label = "chaos"
 
     def ready(self) -> None:
-        from . import receivers  # noqa: F401
+        from . import points, receivers  # noqa: F401
+
+        if os.environ.get("CHAOS_OUTBOX"):
+            from . import breaking, kept  # noqa: F401

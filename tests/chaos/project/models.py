@@ -5,7 +5,7 @@ class Intent(models.Model):
     """What a sender meant to announce. It stands in the transaction of the send, and goes with it."""
 
     id = models.CharField(primary_key=True, max_length=20)
-    kind = models.CharField(max_length=10)
+    kind = models.CharField(max_length=20)
 
 
 class Effect(models.Model):

@@ -8,6 +8,7 @@ import time
 from django.db.models.signals import post_save
 
 from deferred_signals import Retry, Signal, current_delivery, receiver
+from deferred_signals.failpoints import reach
 from deferred_signals.signals import delivery_finished, delivery_published, delivery_unpublished
 from tests.chaos.journal import note
 
@@ -26,7 +27,7 @@ def announced_by_model(instance, **kwargs):
 
 
 def started(intent):
-    """Note that a run begins; return the effect that it is to have."""
+    """Note that a run begins; return the effect that it is to have. Here is the point ``receiver``."""
     delivery = current_delivery()
     receiver = delivery.receiver.rpartition(".")[2]
     pid = os.getpid()
@@ -39,6 +40,7 @@ def started(intent):
         pid=pid,
         main=here["main"],
     )
+    reach("receiver")
     return Effect(intent=intent, receiver=receiver, delivery=delivery.id, attempt=delivery.attempt, pid=pid)
 
 
@@ -91,6 +93,8 @@ _INTENT = re.compile(r"i\d+-\d+")
 
 
 def _sent(what, delivery, **fields):
+    if delivery.kept is not None:
+        return  # its row tells
     # Told from the text, for the handle does not say what it is about.
     [intent] = set(_INTENT.findall(delivery.text))
     receiver = delivery.receiver.rpartition(".")[2]

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ django.setup()
 
 from django.db import transaction  # noqa: E402
 
-from deferred_signals import Delivery  # noqa: E402
+from deferred_signals import Delivery, Signal  # noqa: E402
 from deferred_signals.signals import delivery_published, delivery_unpublished  # noqa: E402
 from tests.chaos.journal import note  # noqa: E402
 from tests.chaos.programs import Block, Programs, Send  # noqa: E402
@@ -25,21 +25,25 @@ class RolledBack(Exception):
     """Takes a block back."""
 
 
-def run(block: Block) -> None:
+#: The signal of each kind of intent that is not announced by its own post_save.
+SIGNALS = {"custom": happened}
+
+
+def run(block: Block, signals: Mapping[str, Signal] = SIGNALS) -> None:
     with contextlib.suppress(RolledBack), transaction.atomic() if block.atomic else contextlib.nullcontext():
         for part in block.parts:
             if isinstance(part, Block):
-                run(part)
+                run(part, signals)
             else:
-                send(part)
+                send(part, signals)
         if block.fails:
             raise RolledBack
 
 
-def send(part: Send) -> None:
+def send(part: Send, signals: Mapping[str, Signal]) -> None:
     Intent.objects.create(pk=part.intent, kind=part.kind)
-    if part.kind == "custom":
-        happened.send(sender=None, intent=part.intent)
+    if part.kind in signals:
+        signals[part.kind].send(sender=None, intent=part.intent)
 
 
 def keeping(seen: list[str]) -> Callable[..., None]:

@@ -5,6 +5,9 @@ from tests.servers import mariadb_driver
 
 SECRET_KEY = "chaos"
 INSTALLED_APPS = ["deferred_signals", "tests.chaos.project"]
+if os.environ.get("CHAOS_OUTBOX"):
+    INSTALLED_APPS += ["deferred_signals.outbox"]
+    DEFERRED_SIGNALS = json.loads(os.environ["CHAOS_OUTBOX"])
 TIME_ZONE = "UTC"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,3 +1,4 @@
+import json
 import os
 from typing import Any
 from urllib.parse import urlsplit
@@ -6,6 +7,9 @@ from tests.servers import mariadb_driver
 
 SECRET_KEY = "integration"
 INSTALLED_APPS = ["deferred_signals", "tests.integration.project.shop"]
+if "SHOP_OUTBOX" in os.environ:  # see with_outbox in tests/integration/shop.py
+    INSTALLED_APPS += ["deferred_signals.outbox", "tests.integration.project.bookkeeping"]
+    DEFERRED_SIGNALS = json.loads(os.environ["SHOP_OUTBOX"])
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True

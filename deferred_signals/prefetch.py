@@ -1,0 +1,139 @@
+"""The rows that the members of a batch refer to, read with one query per model, a little ahead of the receivers.
+
+A reference promises the row as it is at the delivery. So what was read ahead counts for a moment only, and not beyond a
+statement of this process that may have changed it: then the row is read again by itself, as without a batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from django.db import connections
+
+from .codec import Decoder
+from .references import Reference, key_of, known_alias, model_of
+
+logger = logging.getLogger("deferred_signals")
+
+#: Seconds for which a row that was read ahead counts.
+FRESH = 0.05
+#: What begins a statement that changes no row. SELECT ... FOR UPDATE locks.
+_READS = ("SELECT", "SAVEPOINT", "RELEASE")
+
+
+class Rows:
+    """What the members of a batch refer to: ``members`` are their arguments, still encoded, in their order."""
+
+    def __init__(self, members: Sequence[Any]) -> None:
+        #: Of each member, the label, key and alias of its references.
+        self._members = [list(references_in(member)) for member in members]
+        #: By the reference: the row, and how often it is still asked for.
+        self._ahead: dict[Reference, list[Any]] = {}
+        #: By label of the model and alias, the tables of the rows that were read ahead.
+        self._tables: dict[tuple[str, str], list[str]] = {}
+        #: Members whose rows are read together; up to which of them they are; when they were read.
+        self._window = len(members)
+        self._begun = self._until = 0
+        self._read_at = 0.0
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """In the block, see the statements that this thread sends to the databases of the rows."""
+        with ExitStack() as stack:
+            for alias in {alias for member in self._members for _, _, alias in member}:
+                if alias in connections:
+                    stack.enter_context(connections[alias].execute_wrapper(self._see))
+            yield
+
+    def _see(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        try:
+            return execute(sql, params, many, context)
+        finally:  # of many rows that were to be changed, some may be, whatever came of the others
+            if self._ahead and not (text := str(sql)).startswith(_READS):
+                self._forget(text.lower(), context["connection"].alias)
+
+    def _forget(self, statement: str, alias: str) -> None:
+        changed = [
+            kind for kind, tables in self._tables.items() if kind[1] == alias and any(map(statement.count, tables))
+        ]
+        for one in [one for one in self._ahead if (one.label, one.alias) in changed]:
+            del self._ahead[one]
+
+    def come_to(self, number: int) -> None:
+        """Read ahead for the member of this number and those after it, if that was not done, or too long ago."""
+        now = time.monotonic()
+        if number < self._until and now - self._read_at < FRESH:
+            return
+        if number:
+            # Twice what was used of the last window, so that slow receivers do not have rows read in vain.
+            self._window = 2 * max(1, number - self._begun)
+        self._begun, self._until, self._read_at = number, number + self._window, now
+        self._ahead.clear()
+        wanted: dict[tuple[str, str], list[Any]] = defaultdict(list)
+        for member in self._members[number : self._until]:
+            for label, pk, alias in member:
+                wanted[label, alias].append(pk)
+        for (label, alias), keys in wanted.items():
+            try:
+                self._read(label, alias, keys)
+            except Exception:
+                # Whatever a database, a field or a model says. Each member reads its own, and is judged by that.
+                logger.debug("Rows of %s could not be read ahead", label, exc_info=True)
+
+    def _read(self, label: str, alias: str, keys: list[Any]) -> None:
+        model: Any = model_of(label)
+        known_alias(alias)
+        counts: dict[Any, int] = defaultdict(int)
+        references: dict[Any, list[Reference]] = defaultdict(list)
+        for pk in keys:
+            given = Decoder().decode(pk) if type(pk) is dict else pk
+            key = key_of(model, given)
+            counts[key] += 1
+            references[key].append(Reference(label, given, alias))
+        if len(counts) < 2:  # noqa: PLR2004 - one is read when it is asked for
+            return
+        # Of the parents too, whose columns are the row's.
+        tables = (one._meta.db_table for one in (model, *model._meta.get_parent_list()))
+        self._tables[label, alias] = [table.lower() for table in tables]
+        for row in model._base_manager.using(alias).filter(pk__in=list(counts)):
+            ahead = [row, counts[row.pk]]
+            for reference in references[row.pk]:
+                self._ahead[reference] = ahead
+
+    def fetch(self, reference: Reference) -> Any:
+        """The row of a reference, an object of its own for each that asks; raises as ``Reference.fetch``."""
+        ahead = self._ahead.get(reference)
+        if ahead is None:
+            return reference.fetch()
+        row, left = ahead
+        ahead[1] = left - 1
+        if left <= 1:
+            del self._ahead[reference]
+            return row
+        try:
+            # With what is in its fields: a receiver may change a dict of a JSONField.
+            return copy.deepcopy(row)
+        except Exception:  # noqa: BLE001 - a field or a model may hold what cannot be copied
+            return reference.fetch()
+
+
+def references_in(encoded: Any) -> Iterator[tuple[str, Any, str]]:
+    """The label, the key, still encoded, and the alias of each reference that stands in what is encoded."""
+    if type(encoded) is dict:
+        found = encoded.get("$ref")
+        if found is not None and len(encoded) == 1:
+            match found:
+                case [str(label), pk, str(alias)]:
+                    yield label, pk, alias
+            return
+        for part in encoded.values():
+            yield from references_in(part)
+    elif type(encoded) is list:
+        for part in encoded:
+            yield from references_in(part)
