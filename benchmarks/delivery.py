@@ -1,136 +1,108 @@
-"""What it costs the sender to have work done by a worker: deferred receivers beside tasks called by hand."""
+"""What it costs the sender to have work done by a worker: deferred receivers beside what others write."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
-from celery import Celery, shared_task
-from django.db import connection, transaction
-from django.db.models.signals import post_save
-from kombu import Connection
-
-from deferred_signals import receiver
-
-from .dispatch import USUAL
+from . import by_hand, deferred, peers
 from .measure import Comparison, Way
 from .models import ByHandRow, DeferredRow, DelayOnCommitRow, Row
+from .sides import Bars, Sides, staged, transactions
+from .stage import Broker, Stage
 
-#: One deferred delivery may cost so much of what on_commit(lambda: task.delay(pk)) costs.
-BAR = 1.05
+#: What a delivery may cost of what on_commit(lambda: task.delay(pk)) costs, and what would be better.
+REDIS: Bars = {1: (0.75, 0.55), 1000: (0.10, 0.07)}
+RABBITMQ: Bars = {1: (0.75, 0.55), 1000: (0.45, 0.38)}
+IN_BATCHES: Bars = {1000: (0.02, 0.01)}
 
-
-@shared_task
-def handle(pk: int) -> None:
-    """The task that the receivers by hand call; nobody runs it here."""
-
-
-@receiver(post_save, sender=ByHandRow)
-def by_hand(sender: Any, instance: Row, **kwargs: Any) -> None:
-    """What Celery's documentation recommended before ``delay_on_commit``."""
-    transaction.on_commit(lambda: handle.delay(instance.pk))
-
-
-@receiver(post_save, sender=DelayOnCommitRow)
-def delay_on_commit(sender: Any, instance: Row, **kwargs: Any) -> None:
-    """What Celery's documentation recommends."""
-    handle.delay_on_commit(instance.pk)  # type: ignore[attr-defined]  # celery-types does not know Celery's DjangoTask
+#: Deliveries in one transaction that are measured on each broker.
+COUNTS = (1, 10, 100, 1000)
+#: What a quick run takes on Redis alone.
+BETWEEN = (10, 100)
+#: From so many on a round takes seconds.
+SLOW = 1000
 
 
-@receiver(post_save, sender=DeferredRow, deferred=True)
-def deferred(sender: Any, instance: Row, **kwargs: Any) -> None:
-    """What this package recommends."""
-
-
-class Broker:
-    """The queue that everything is published to: emptied, and its messages counted, after each block."""
-
-    def __init__(self, app: Celery) -> None:
-        self.connection: Connection = app.connection_for_read()
-        self.queue = app.amqp.default_queue.bind(self.connection.default_channel)
-        self.queue.declare()
-        self.empty()
-
-    def empty(self) -> int:
-        """Remove all messages; return how many there were."""
-        return self.queue.purge() or 0
-
-    def expect(self, count: int) -> None:
-        """Remove so many messages; RuntimeError when others than those were published."""
-        found, end = self.empty(), time.monotonic() + 2
-        while found < count and time.monotonic() < end:  # publishing by hand does not wait until RabbitMQ has it
-            found += self.empty()
-        if found != count:
-            raise RuntimeError(f"{found} messages were published where {count} should have been.")
-
-
-def _sends(model: type[Row], count: int) -> Callable[[int], None]:
-    rows = [model.from_db("default", ["id", "text"], [pk, "text"]) for pk in range(1, count + 1)]
-
-    def work(times: int) -> None:
-        for _ in range(times):
-            with transaction.atomic():
-                for row in rows:
-                    post_save.send(sender=model, instance=row, **USUAL)
-
-    return work
-
-
-def _saves(model: type[Row], count: int) -> Callable[[int], None]:
-    rows = [model.from_db("default", ["id", "text"], [pk, "text"]) for pk in range(1, count + 1)]
-
-    def work(times: int) -> None:
-        for _ in range(times):
-            with transaction.atomic():
-                for row in rows:
-                    row.save()
-
-    return work
-
-
-def _compare(
-    key: str,
-    title: str,
-    broker: Broker,
-    count: int,
-    make: Callable[[type[Row], int], Callable[[int], None]],
-    bar: float | None = None,
+def per_transaction(
+    broker: Broker, count: int, key: str, where: str, senders: Sequence[peers.Sender], bars: Bars
 ) -> Comparison:
-    def way(name: str, model: type[Row], bar: float | None = None) -> Way:
-        return Way(name, make(model, count), after=lambda times: broker.expect(times * count), bar=bar)
-
+    """So many deliveries in a transaction, by every way there is."""
+    sides = Sides(broker, count)
+    limit = sides.limit()
+    batches = [*sides.ours_in_batches(), sides.batch_task()] if count > 1 else []
     return Comparison(
         key,
-        title,
-        [
-            way("on_commit(lambda: task.delay(pk))", ByHandRow),
-            way("task.delay_on_commit(pk)", DelayOnCommitRow),
-            way("deferred receiver", DeferredRow, bar),
-        ],
-        own=Way("no receiver (the transaction's own cost)", make(Row, count)),
+        f"{count:,} {'delivery' if count == 1 else 'deliveries'} per transaction, {where}",
+        [sides.by_hand(), sides.on_commit(), sides.ours(bars), *batches, *sides.peers(senders), limit.way()],
+        own=sides.nothing(),
+        rounds=4 if count >= SLOW and not broker.stage.quick else 2,
+        level=1 if broker.server == "rabbitmq" and count in BETWEEN else 0,
+        stage=partial(staged, broker, senders, limit),
+        missing=deferred.missing if count > 1 else {},
     )
 
 
-def create_table() -> None:
-    """Make the table, with the rows that are saved, in the database of the settings."""
-    with connection.schema_editor() as editor:
-        editor.create_model(Row)
-    Row.objects.bulk_create(Row(text="text") for _ in range(100))
+def _with_save(broker: Broker) -> Comparison:
+    sides = Sides(broker, 1)
+    return Comparison(
+        "delivery_1_save",
+        "1 delivery per transaction, with a real save(), Redis",
+        [
+            sides.way(by_hand.LAMBDA, Row.save, ByHandRow),
+            sides.way(by_hand.ON_COMMIT, Row.save, DelayOnCommitRow, kind="rival"),
+            sides.way(deferred.DEFERRED, Row.save, DeferredRow, kind="ours"),
+        ],
+        own=Way("no receiver (the transaction's own cost)", transactions(Row.save, Row, 1)),
+        stage=partial(staged, broker),
+    )
 
 
-def drop_table() -> None:
-    """Leave the database as it was."""
-    with connection.schema_editor() as editor:
-        editor.delete_model(Row)
+def _in_batches(broker: Broker) -> Comparison:
+    """Sends only, one message for up to 500 of them."""
+    sides = Sides(broker, 1000)
+    limit = sides.limit_of_batches() if deferred.HAS_BATCH else None
+    return Comparison(
+        "delivery_1000_batch500",
+        "1,000 deliveries per transaction, batch_size=500, sends only, Redis",
+        [
+            sides.by_hand(),
+            *sides.ours_in_batches(IN_BATCHES),
+            sides.batch_task(),
+            *([limit.way()] if limit else []),
+        ],
+        own=sides.nothing(),
+        stage=partial(staged, broker, (), limit),
+        missing=deferred.missing,
+    )
 
 
-def comparisons(app: Celery) -> list[Comparison]:
-    """One, ten and a hundred deliveries in one transaction, and one with a real ``save()``."""
-    broker = Broker(app)
-    return [
-        _compare("delivery_1", "1 delivery per transaction", broker, 1, _sends, BAR),
-        _compare("delivery_10", "10 deliveries per transaction", broker, 10, _sends),
-        _compare("delivery_100", "100 deliveries per transaction", broker, 100, _sends),
-        _compare("delivery_1_save", "1 delivery per transaction, with a real save()", broker, 1, _saves),
-    ]
+#: What a project may say of RabbitMQ's confirms. By default it says nothing: then tasks do not wait for them.
+CONFIRMS: dict[str, tuple[bool | None, str]] = {
+    "_unconfirmed": (False, "RabbitMQ, neither waits for confirms"),
+    "_confirmed": (True, "RabbitMQ, both wait for confirms"),
+    "": (None, "RabbitMQ as it is by default: ours confirmed beside tasks unconfirmed"),
+}
+
+
+def comparisons(stage: Stage) -> list[Comparison]:
+    """One delivery to a thousand in one transaction, on Redis."""
+    broker = Broker(stage, "redis")
+    senders = peers.senders(broker)
+    made = [per_transaction(broker, count, f"delivery_{count}", "Redis", senders, REDIS) for count in COUNTS]
+    return [*made, _with_save(broker), _in_batches(broker)]
+
+
+def on_rabbitmq(stage: Stage) -> list[Comparison]:
+    """The same on RabbitMQ."""
+    made: list[Comparison] = []
+    for suffix, (confirm, where) in CONFIRMS.items():
+        broker = Broker(stage, "rabbitmq", confirm=confirm)
+        senders = peers.senders(broker, *peers.ON_RABBITMQ)
+        made += [
+            per_transaction(
+                broker, count, f"delivery_{count}_rabbitmq{suffix}", where, senders, {} if confirm is None else RABBITMQ
+            )
+            for count in COUNTS
+        ]
+    return made

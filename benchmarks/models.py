@@ -42,3 +42,31 @@ class DeferredRow(Row):
 
     class Meta:
         proxy = True
+
+
+class DurableRow(Row):
+    """Its receiver is deferred and durable."""
+
+    class Meta:
+        proxy = True
+
+
+class BatchTaskRow(Row):
+    """Its receiver collects keys for a task that takes many."""
+
+    class Meta:
+        proxy = True
+
+
+class BatchRow(Row):
+    """Its receiver is deferred with ``batch_size``."""
+
+    class Meta:
+        proxy = True
+
+
+class QRow(Row):
+    """Its receiver is one of django-q-signals."""
+
+    class Meta:
+        proxy = True
