@@ -42,6 +42,6 @@ def sender_of(value: Any, decode: Callable[[Any], Any]) -> Any:
 
 
 def decoding(fetch: Fetch | None = None) -> Callable[[Any], Any]:
-    """What makes values again for one delivery; ``fetch`` reads rows in the place of ``Reference.fetch``."""
+    """What makes values again for one delivery; ``fetch`` reads rows in the place of ``rows.fetch``."""
     # Instances are made, and the signals of that are no news.
     return partial(quietly, Decoder(fetch).decode)

@@ -18,6 +18,7 @@ from django.db import connections
 
 from .codec import Decoder
 from .references import Reference, key_of, known_alias, model_of
+from .rows import fetch
 
 logger = logging.getLogger("deferred_signals")
 
@@ -107,10 +108,10 @@ class Rows:
                 self._ahead[reference] = ahead
 
     def fetch(self, reference: Reference) -> Any:
-        """The row of a reference, an object of its own for each that asks; raises as ``Reference.fetch``."""
+        """The row of a reference, an object of its own for each that asks; raises as ``rows.fetch``."""
         ahead = self._ahead.get(reference)
         if ahead is None:
-            return reference.fetch()
+            return fetch(reference)
         row, left = ahead
         ahead[1] = left - 1
         if left <= 1:
@@ -120,7 +121,7 @@ class Rows:
             # With what is in its fields: a receiver may change a dict of a JSONField.
             return copy.deepcopy(row)
         except Exception:  # noqa: BLE001 - a field or a model may hold what cannot be copied
-            return reference.fetch()
+            return fetch(reference)
 
 
 def references_in(encoded: Any) -> Iterator[tuple[str, Any, str]]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
-from django.db import DEFAULT_DB_ALIAS, DataError, connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 
-from .exceptions import DecodeError, InstanceMissing, NotCarriedError, UnknownName
+from .exceptions import DecodeError, NotCarriedError, UnknownName
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -160,23 +160,8 @@ _DIGITS = 1000
 
 
 class Reference(NamedTuple):
-    """A row: ``app.model``, primary key and the alias it is read from."""
+    """A row: ``app.model``, primary key and the alias it is read from; see ``rows.fetch``."""
 
     label: str
     pk: Any
     alias: str
-
-    def fetch(self) -> Model:
-        """Read the row through ``_base_manager``, so that no default manager hides it.
-
-        Raises InstanceMissing when the row is gone (and only then), DecodeError when the reference makes no sense
-        here; what the database raises passes through: unavailable is not gone.
-        """
-        model: Any = model_of(self.label)
-        alias, pk = known_alias(self.alias), key_of(model, self.pk)
-        try:
-            return model._base_manager.using(alias).get(pk=pk)  # type: ignore[no-any-return]
-        except model.DoesNotExist:
-            raise InstanceMissing(f"A row of {self.label} that the delivery refers to is gone.") from None
-        except DataError:
-            raise DecodeError(f"The key of a {self.label} is none that its database could hold.") from None

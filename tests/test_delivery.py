@@ -32,6 +32,7 @@ from deferred_signals.exceptions import (
     UnknownReceiver,
 )
 from deferred_signals.references import Reference
+from deferred_signals.rows import fetch
 from deferred_signals.signals import delivery_finished, delivery_started
 from tests import receivers
 from tests.receivers import curious, discards, first, on_instance, second, troubled, wants_later
@@ -342,10 +343,10 @@ class TestRowsAndDatabases:
         link(post_save, on_instance, Customer, max_retries=0)
         Customer.objects.create(name="Ada")
 
-        def away(self: Reference) -> None:
+        def away(reference: Reference) -> None:
             raise DatabaseError("away")
 
-        monkeypatch.setattr(Reference, "fetch", away)
+        monkeypatch.setattr("deferred_signals.codec.models.fetch", away)
         outcome = outcome_of()
         assert (outcome.state, outcome.reason) == ("retry", "the database did not answer")
         assert json.loads(outcome.text)["waiting"] > 0
@@ -409,13 +410,12 @@ class TestRowsAndDatabases:
         link(post_save, on_instance, Customer)
         link(rang, first)
         ada = Customer.objects.create(name="Ada")
-        fetch = Reference.fetch
 
-        def fetch_and_send(self: Reference) -> Any:
+        def fetch_and_send(reference: Reference) -> Any:
             send()
-            return fetch(self)
+            return fetch(reference)
 
-        monkeypatch.setattr(Reference, "fetch", fetch_and_send)
+        monkeypatch.setattr("deferred_signals.codec.models.fetch", fetch_and_send)
         memory.deliver()
         assert receivers.calls[0][2]["instance"] == ada
         assert not memory.payloads

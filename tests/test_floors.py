@@ -31,6 +31,7 @@ FLOORS = {
     2: {"codec"},
     1: {
         "references",
+        "rows",
         "envelope",
         "envelope_fields",
         "batch",

@@ -30,6 +30,7 @@ from deferred_signals.references import (
     path_of,
     write_alias,
 )
+from deferred_signals.rows import fetch
 
 from .shop.models import Article, Customer, Line, Regular
 
@@ -278,4 +279,4 @@ def test_references_are_equal_by_what_they_say() -> None:
 
 def test_a_key_that_would_take_minutes_to_read_is_refused():
     with pytest.raises(DecodeError, match="primary key is none"):
-        Reference("shop.customer", Decimal("1e4000000"), "default").fetch()
+        fetch(Reference("shop.customer", Decimal("1e4000000"), "default"))

@@ -15,6 +15,7 @@ from django.db.models.base import ModelBase
 
 from ..exceptions import EncodeError
 from ..references import Reference, label_of, model_of, write_alias
+from ..rows import fetch
 from .base import Decoder, Encoder, TwoStates, add, type_name
 from .field_values import field_json
 from .scalars import write_int
@@ -75,7 +76,7 @@ def _decode_reference(decoder: Decoder, data: Any) -> models.Model:
     reference = Reference(label, decoder.decode(pk), alias)
     found = decoder.rows.get(reference)
     if found is None:
-        found = decoder.rows[reference] = reference.fetch() if decoder.fetch is None else decoder.fetch(reference)
+        found = decoder.rows[reference] = (decoder.fetch or fetch)(reference)
     return found
 
 

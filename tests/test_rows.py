@@ -1,0 +1,161 @@
+"""A row is read by a statement that is made once, and arrives as Django's own ``get`` has it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.db import connections, models
+from django.db.models.signals import post_init
+from django.test.utils import CaptureQueriesContext, isolate_apps
+
+from deferred_signals import rows
+
+from .shop.models import AccessToken, AnyField, Article, Customer, GiftOrder, Line, Note, Order, Parcel, Regular, Ticket
+from .test_codec_models import SHAPES, fields, rows_of_every_shape
+
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
+PLAIN = (Customer, Regular, Order, Note, Parcel, User, ContentType, Article.buyers.through)
+OTHERS = (Article, GiftOrder, Line, Ticket, AccessToken)
+
+
+def statement(model: Any, alias: str = "default") -> str | None:
+    """What is read by, None where Django's own ``get`` reads."""
+    return rows._statement(model, alias, connections[alias].vendor)
+
+
+class Counted:
+    """Whether Django made a query and wrote its SQL."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        get = models.QuerySet.get
+
+        def counting(queryset: Any, *args: Any, **kwargs: Any) -> Any:
+            self.count += 1
+            return get(queryset, *args, **kwargs)
+
+        monkeypatch.setattr(models.QuerySet, "get", counting)
+
+
+@pytest.fixture
+def gets(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    return Counted(monkeypatch)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_row_of_every_shape_is_read_as_django_reads_it(shape: str) -> None:
+    row = rows_of_every_shape()[shape]
+    model = type(row)
+    expected = model._base_manager.get(pk=row.pk)
+    with CaptureQueriesContext(connections["default"]) as queries:
+        found = rows.read(model, row.pk, "default")
+    assert len(queries) == 1
+    assert (type(found), fields(found)) == (model, fields(expected))
+    assert (found._state.db, found._state.adding) == ("default", False)
+
+
+@pytest.mark.parametrize("model", PLAIN)
+def test_rows_of_plain_models_are_read_without_making_the_query_anew(model: type[models.Model]) -> None:
+    assert statement(model) is not None
+
+
+@pytest.mark.parametrize("shape", ["big auto field", "uuid", "proxy", "fields of every kind"])
+def test_the_statement_is_used(shape: str, gets: Counted) -> None:
+    row = rows_of_every_shape()[shape]
+    gets.count = 0
+    assert rows.read(type(row), row.pk, "default") == row
+    assert gets.count == 0
+
+
+@pytest.mark.parametrize("shape", ["multi-table", "composite", "text", "type of its own"])
+def test_rows_of_other_models_are_read_by_django(shape: str, gets: Counted) -> None:
+    row = rows_of_every_shape()[shape]
+    gets.count = 0
+    assert rows.read(type(row), row.pk, "default") == row
+    assert gets.count == 1
+
+
+def test_a_row_is_read_from_the_database_that_is_named() -> None:
+    Customer.objects.create(pk=7, name="here")
+    Customer.objects.using("other").create(pk=7, name="there")
+    found = [rows.read(Customer, 7, alias) for alias in ("default", "other")]
+    assert [(row.name, row._state.db) for row in found] == [("here", "default"), ("there", "other")]
+
+
+@pytest.mark.parametrize("key", [0, -1, 5, 2**31, 2**63, 10**30, None, "5"])
+def test_a_row_that_is_not_there_does_not_exist(key: Any) -> None:
+    with pytest.raises(Customer.DoesNotExist):
+        rows.read(Customer, key, "default")
+
+
+def test_a_uuid_that_is_not_there_does_not_exist() -> None:
+    with pytest.raises(Order.DoesNotExist):
+        rows.read(Order, uuid.uuid4(), "default")
+
+
+def test_a_manager_of_the_projects_own_is_asked_each_time(gets: Counted) -> None:
+    class Hiding(models.Manager[Any]):
+        def get_queryset(self) -> models.QuerySet[Any]:
+            return super().get_queryset().exclude(name="Anna")
+
+    with isolate_apps("tests.shop"):
+
+        class Hidden(models.Model):
+            name = models.CharField(max_length=50)
+            objects = Hiding()
+
+            class Meta:
+                db_table = Customer._meta.db_table
+                base_manager_name = "objects"
+                app_label = "shop"
+
+    anna, berta = (Customer.objects.create(name=name) for name in ("Anna", "Berta"))
+    with pytest.raises(Hidden.DoesNotExist):
+        rows.read(Hidden, anna.pk, "default")
+    assert rows.read(Hidden, berta.pk, "default").name == "Berta"
+    assert gets.count == 2
+
+
+def test_a_field_that_is_not_read_as_it_stands_in_the_table_is_read_by_django(gets: Counted) -> None:
+    class Shouted(AnyField):
+        def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
+            return f"UPPER({sql})", params
+
+    with isolate_apps("tests.shop"):
+
+        class Loud(models.Model):
+            name = Shouted(max_length=50)
+
+            class Meta:
+                db_table = Customer._meta.db_table
+                app_label = "shop"
+
+    anna = Customer.objects.create(name="Anna")
+    assert rows.read(Loud, anna.pk, "default").name == "ANNA"
+    assert gets.count == 1
+
+
+def test_signals_and_from_db_are_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    def from_db(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        made = models.Model.from_db.__func__(cls, *args, **kwargs)  # type: ignore[attr-defined]
+        told.append("from_db")
+        return made
+
+    def made(instance: Any, **kwargs: Any) -> None:
+        told.append(instance.name)
+
+    anna = Customer.objects.create(name="Anna")
+    monkeypatch.setattr(Customer, "from_db", classmethod(from_db))
+    post_init.connect(made, sender=Customer)
+    try:
+        rows.read(Customer, anna.pk, "default")
+    finally:
+        post_init.disconnect(made, sender=Customer)
+    assert told == ["Anna", "from_db"]
