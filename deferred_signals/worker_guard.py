@@ -27,11 +27,10 @@ from celery.worker.strategy import default
 from . import conf
 from .exceptions import ConfigurationError
 from .tasks import NOT_BEGUN, REPRS
+from .worker_pattern import Pattern, is_id, is_label
 
 logger = logging.getLogger("deferred_signals")
 
-#: Characters of an id, label, exchange or routing key.
-_LONGEST = 255
 #: Bytes that the headers, or the properties, may take in memory, and the levels of containers in them.
 _ROOM = 64 * 1024
 _DEEPEST = 8
@@ -41,7 +40,8 @@ _FOR_EVER = 1e12
 _GROWTH, _SLACK = 4, 64 * 1024
 #: What Celery embeds in a body. Only names in the registry are ever called, so these are empty, or emptied.
 _EMBEDDED = frozenset(["callbacks", "errbacks", "chain", "chord"])
-
+#: How a body ends that has none of them, as Celery writes it.
+_EMPTY = '], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 
 #: Not as unions in the code, which would be made anew for each message.
 _CONTAINERS = (dict, list, tuple)
@@ -55,11 +55,18 @@ class Refused(Exception):
 def guarded(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
     """Celery's own strategy, behind the guard."""
     handle = default(task, app, consumer, **options)
-    compressed = bool(app.conf.task_compression)
+    compressed, pattern = bool(app.conf.task_compression), Pattern()
 
     def on_message(message: Any, body: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            clean(message, body, compressed=compressed)
+            if body is None and (headers := pattern.cleaned(message)) is not None:
+                message.headers = headers
+                _clean_body(message)
+            else:
+                headers = message.headers
+                clean(message, body, compressed=compressed)
+                if body is None:
+                    pattern.learn(message, headers)
         except Refused as error:
             refusal = error
         else:
@@ -86,7 +93,7 @@ def clean(message: Any, body: Any, *, compressed: bool = False) -> None:
     for what, value in (("headers", headers), ("properties", message.properties), ("route", message.delivery_info)):
         if not isinstance(value, dict) or _room(value, _ROOM) < 0:
             raise Refused(f"its {what} are too large or nested too deep.")
-    if not all(_is_label(message.delivery_info.get(key) or "") for key in ("exchange", "routing_key")):
+    if not all(is_label(message.delivery_info.get(key) or "") for key in ("exchange", "routing_key")):
         raise Refused("its exchange or routing key is none.")
     said = headers if body is None else body
     for key, (is_right, what) in _NEEDED.items():
@@ -112,8 +119,10 @@ def _clean_body(message: Any) -> None:
         if len(text) > (largest := _GROWTH * conf.current().max_size + _SLACK):
             raise Refused(f"its body is larger than {largest} bytes. Is MAX_SIZE larger at the sender than here?")
     try:
-        parts = json.loads(text if isinstance(text, str) else text.decode())
-    except (ValueError, RecursionError):
+        # The message remembers what it has decoded, so Celery need not do it again; but not what is emptied here.
+        is_empty = text.endswith(_EMPTY if isinstance(text, str) else _EMPTY.encode())
+        parts = message.decode() if is_empty else json.loads(text if isinstance(text, str) else text.decode())
+    except Exception:  # noqa: BLE001 - kombu's own errors, and whatever a codec says of a name that is none
         parts = None
     payload, embedded = _flat(parts)
     if not _EMBEDDED.issuperset(embedded) or any(value is not None for value in embedded.values()):
@@ -140,21 +149,12 @@ def _room(value: Any, room: int, depth: int = 0) -> int:
     return room
 
 
-def _is_label(value: Any) -> bool:
-    # Printable: it stands in lines of Celery's log, and shall not begin one.
-    return isinstance(value, str) and len(value) <= _LONGEST and value.isprintable()
-
-
-def _is_id(value: Any) -> bool:
-    return _is_label(value) and value != ""
-
-
 def _is_moment(value: Any) -> bool:
     if value is None:
         return True
     try:
         # Not the first and the last year: in another time zone they are none.
-        return _is_label(value) and 1 < datetime.fromisoformat(value).year < 9999  # noqa: PLR2004
+        return is_label(value) and 1 < datetime.fromisoformat(value).year < 9999  # noqa: PLR2004
     except ValueError:
         return False
 
@@ -173,7 +173,7 @@ def _is_count(value: Any) -> bool:
 
 #: What Celery reads in the main process, and what it must be there.
 _NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "id": (_is_id, "an id"),
+    "id": (is_id, "an id"),
     "eta": (_is_moment, "a time"),
     "expires": (_is_moment, "a time"),
     "timelimit": (_are_limits, "two numbers of seconds"),
@@ -181,10 +181,10 @@ _NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 #: What is left out where it is not this.
 _WELCOME: dict[str, Callable[[Any], bool]] = {
-    "shadow": _is_label,
-    "root_id": _is_id,
-    "parent_id": _is_id,
-    "origin": _is_label,
+    "shadow": is_label,
+    "root_id": is_id,
+    "parent_id": is_id,
+    "origin": is_label,
     "ignore_result": lambda value: isinstance(value, bool),
     # Of instrumentation, which has its own in it.
     "headers": lambda value: isinstance(value, dict),

@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.message import Message
 
+from deferred_signals import worker_guard
 from deferred_signals.tasks import deliver
+from deferred_signals.worker_guard import clean
 from tests.integration.letters import HOSTILE, REFUSED, Letter, letter
 
 PAYLOAD = '{"v":1,"id":"1"}:signature'
@@ -59,8 +61,8 @@ def app(**settings: Any) -> Celery:
 APP = app()
 
 
-def receive(made: Letter, celery: Celery = APP, **parts: Any) -> Worker:
-    """Let a worker of Celery's, without its loop and its processes, have a message."""
+def received(made: Letter, **parts: Any) -> Received:
+    """A message as Redis's transport makes it; ``parts`` of it are others."""
     body = made.body if isinstance(made.body, bytes) else json.dumps(made.body).encode()
     said: dict[str, Any] = {
         "body": body,
@@ -74,6 +76,12 @@ def receive(made: Letter, celery: Celery = APP, **parts: Any) -> Worker:
     message = Received(**{**said, **parts})
     if "compression" in made.headers:
         message.headers["compression"] = made.headers["compression"]  # after its body was decompressed
+    return message
+
+
+def receive(made: Letter, celery: Celery = APP, *, after: Letter | Received | None = None, **parts: Any) -> Worker:
+    """Let a worker of Celery's, without its loop and its processes, have a message, perhaps ``after`` another one."""
+    message = received(made, **parts)
     pool = Pool()
     consumer = Consumer(
         hostname="worker",
@@ -92,9 +100,11 @@ def receive(made: Letter, celery: Celery = APP, **parts: Any) -> Worker:
     consumer.apply_eta_task = consumer.on_task_request
     handle = celery.tasks[deliver.name].start_strategy(celery, consumer)
     # As Celery's consumer does: what has no task in its headers is decoded there.
-    decoded = None if "task" in message.headers else message.decode()
     try:
-        handle(message, decoded, lambda *args: None, lambda *args: None, [])
+        for one in ([] if after is None else [received(after) if isinstance(after, Letter) else after]) + [message]:
+            pool.given.clear()
+            decoded = None if "task" in one.headers else one.decode()
+            handle(one, decoded, lambda *args: None, lambda *args: None, [])
     finally:
         state.reserved_requests.clear()
         state.requests.clear()
@@ -122,11 +132,14 @@ def test_what_a_sender_of_ours_writes_is_run_as_it_is() -> None:
     assert not worker.message.rejected
 
 
+@pytest.mark.parametrize("after", [None, letter(PAYLOAD)], ids=["first", "after a usual one"])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_message_is_refused_or_cleaned(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hostile_message_is_refused_or_cleaned(
+    name: str, after: Letter | None, caplog: pytest.LogCaptureFixture
+) -> None:
     hostile = HOSTILE[name]
     caplog.set_level(logging.ERROR)
-    worker = receive(hostile.make(PAYLOAD))
+    worker = receive(hostile.make(PAYLOAD), after=after)
     refused = hostile.said == REFUSED
     assert worker.message.rejected is refused
     assert len(worker.pool.given) == (not refused)
@@ -261,9 +274,106 @@ def test_no_message_makes_celery_raise_in_the_main_process(
     made = letter(PAYLOAD, **headers)
     if body is not None:
         made.body = body
-    worker = receive(made, delivery_info=said, properties=said)
-    assert worker.message.rejected + len(worker.pool.given) <= 1
-    for (_, number, *_), _ in worker.pool.given:
-        assert type(number) is str
-        [[payload], kwargs] = arguments(worker)
-        assert (type(payload), kwargs) == (str, {})
+    for after in (None, letter(PAYLOAD)):
+        worker = receive(made, after=after, delivery_info=said, properties=said)
+        assert worker.message.rejected + len(worker.pool.given) <= 1
+        for (_, number, *_), _ in worker.pool.given:
+            assert type(number) is str
+            [[payload], kwargs] = arguments(worker)
+            assert (type(payload), kwargs) == (str, {})
+
+
+#: What the guard passes over in a message that is written as the last one was.
+USUAL: dict[str, Any] = {"id": "1", "shadow": "shop.welcome", "root_id": "1", "parent_id": None, "timelimit": [5, None]}
+OWN: list[dict[str, Any]] = [
+    {},
+    {"id": "2", "root_id": "2", "shadow": "shop.other", "origin": "gen7@host", "parent_id": "1"},
+    {"shadow": None},
+    {"shadow": ""},
+    {"shadow": "a\nb"},
+    {"shadow": ["x"]},
+    {"id": ""},
+    {"id": None},
+    {"id": 5},
+    {"id": "x" * 256},
+    {"root_id": "\n"},
+    {"origin": {"a": 1}},
+    {"retries": 1},
+    {"retries": -1},
+    {"timelimit": [5, 6]},
+    {"timelimit": [5]},
+    {"eta": "2020-01-01T00:00:00+00:00"},
+    {"group": "g"},
+    {"stamps": {"a": [1]}},
+    {"tenant": "t"},
+]
+
+
+def told(worker: Worker) -> Any:
+    """What the child gets, and the pool."""
+    limits = [(options["timeout"], options["soft_timeout"]) for _, options in worker.pool.given]
+    return worker.message.rejected, [args for args, _ in worker.pool.given], limits
+
+
+@pytest.mark.parametrize("own", OWN, ids=str)
+@pytest.mark.parametrize("again", [False, True], ids=["Redis", "RabbitMQ"])
+def test_a_message_that_is_written_as_the_last_one_is_treated_as_the_first_one(own: Any, again: bool) -> None:
+    def made(**headers: Any) -> Received:
+        one = received(letter(PAYLOAD, **{**USUAL, **headers}))
+        one.properties |= {"application_headers": one.headers} if again else {"reply_to": "me", "delivery_tag": "t"}
+        return one
+
+    def got(after: Received | None) -> Any:
+        one = made(**own)
+        return told(receive(letter(PAYLOAD), after=after, headers=one.headers, properties=one.properties))
+
+    assert got(made()) == got(None)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"properties": {"correlation_id": "1", "priority": 3}},
+        {"properties": {"correlation_id": 5}},
+        {"properties": {"correlation_id": "1", "reply_to": ["x"]}},
+        {"properties": {"correlation_id": "1", "reply_to": "me"}},
+        {"properties": {"correlation_id": "1", "application_headers": {"task": "other"}}},
+        {"properties": ["x"]},
+        {"delivery_info": {"exchange": "", "routing_key": "celery", "delivery_tag": 5}},
+        {"delivery_info": {"exchange": "", "routing_key": "celery", "delivery_tag": "t"}},
+        {"delivery_info": {"exchange": "", "routing_key": "celery", "delivery_tag": [[[[[[[[[]]]]]]]]]}},
+        {"delivery_info": {"exchange": "", "routing_key": "other"}},
+        {"content_encoding": "latin-1"},
+        {"content_encoding": "no encoding"},
+        {"content_type": "text/plain"},
+    ],
+    ids=str,
+)
+def test_so_is_one_that_comes_in_another_way(parts: dict[str, Any]) -> None:
+    def got(after: Letter | None) -> Any:
+        return told(receive(letter(PAYLOAD, **USUAL), after=after, **parts))
+
+    assert got(letter(PAYLOAD, **USUAL)) == got(None)
+
+
+def test_the_body_of_a_usual_message_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[int] = []
+    decode = Message._decode  # type: ignore[attr-defined]
+
+    def counting(message: Message) -> Any:
+        times.append(1)
+        return decode(message)
+
+    monkeypatch.setattr(Message, "_decode", counting)
+    receive(letter(PAYLOAD))
+    assert len(times) == 1
+
+
+def test_a_message_that_is_written_as_the_last_one_is_not_looked_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+    monkeypatch.setattr(
+        worker_guard, "clean", lambda message, *args, **how: looked.append(clean(message, *args, **how))
+    )
+    for _ in range(2):
+        receive(letter(PAYLOAD), after=letter(PAYLOAD))
+    assert len(looked) == 2
