@@ -173,7 +173,7 @@ def _pipeline(
         if isinstance(error, OperationalError | InterfaceError) and database_is_away():
             return outcome.held_up(error, envelope, settings.database_window, "a database went away")
         return outcome.raised(error, envelope, options)
-    return Outcome("succeeded")
+    return outcome.SUCCEEDED
 
 
 def finish_unopened(end: Outcome, payload: Payload) -> tuple[None, Outcome]:

@@ -57,7 +57,7 @@ def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> None:
         _wait_for(lambda: function(**arguments))
         return
     made = function(**arguments)
-    if inspect.isawaitable(made):
+    if made is not None and inspect.isawaitable(made):
         # An async receiver behind a plain decorator: not awaited, it would be lost without a word.
         _wait_for(lambda: made)
 

@@ -51,6 +51,10 @@ class Outcome:
     text: str = field(default="", repr=False)
 
 
+#: Of most attempts; one for all, for it never changes.
+SUCCEEDED = Outcome("succeeded")
+
+
 def backoff(options: Options, attempt: int) -> float:
     """Seconds to wait after the failed ``attempt``, by Celery's rules for ``retry_backoff`` and its companions."""
     if not options.retry_backoff:
@@ -170,6 +174,6 @@ def summary(ends: Sequence[Outcome], what: str = "batch") -> Outcome:
     """How a message with several deliveries has ended: dead, with their errors, if one of them has died."""
     errors = [end.error for end in ends if end.state == "dead" and end.error is not None]
     if not errors:
-        return Outcome("succeeded")
+        return SUCCEEDED
     error = errors[0] if len(errors) == 1 else SeveralDied(f"{len(errors)} deliveries of one {what} died", errors)
     return Outcome("dead", error, "; ".join(end.reason for end in ends if end.state == "dead"))

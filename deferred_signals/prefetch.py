@@ -17,13 +17,15 @@ from typing import Any
 from django.db import connections
 
 from .codec import Decoder
-from .references import Reference, key_of, known_alias, model_of
-from .rows import fetch
+from .references import Reference, known_alias, model_of
+from .rows import fetch, key_in
 
 logger = logging.getLogger("deferred_signals")
 
 #: Seconds for which a row that was read ahead counts.
 FRESH = 0.05
+#: Of a reference: label, key, alias.
+_PARTS = 3
 #: What begins a statement that changes no row. SELECT ... FOR UPDATE locks.
 _READS = ("SELECT", "SAVEPOINT", "RELEASE")
 
@@ -94,7 +96,7 @@ class Rows:
         references: dict[Any, list[Reference]] = defaultdict(list)
         for pk in keys:
             given = Decoder().decode(pk) if type(pk) is dict else pk
-            key = key_of(model, given)
+            key = key_in(model, given)
             counts[key] += 1
             references[key].append(Reference(label, given, alias))
         if len(counts) < 2:  # noqa: PLR2004 - one is read when it is asked for
@@ -125,16 +127,13 @@ class Rows:
 
 
 def references_in(encoded: Any) -> Iterator[tuple[str, Any, str]]:
-    """The label, the key, still encoded, and the alias of each reference that stands in what is encoded."""
-    if type(encoded) is dict:
-        found = encoded.get("$ref")
-        if found is not None and len(encoded) == 1:
-            match found:
-                case [str(label), pk, str(alias)]:
-                    yield label, pk, alias
-            return
-        for part in encoded.values():
-            yield from references_in(part)
-    elif type(encoded) is list:
-        for part in encoded:
+    """The label, the key, still encoded, and the alias of each reference that stands in an encoded dict or list."""
+    found = encoded.get("$ref") if type(encoded) is dict and len(encoded) == 1 else None
+    if found is not None:
+        if type(found) is list and len(found) == _PARTS and type(found[0]) is type(found[2]) is str:
+            yield found[0], found[1], found[2]
+        return
+    for part in encoded.values() if type(encoded) is dict else encoded:
+        # Of most arguments, none is a container, and each step down takes as long as ten looks.
+        if type(part) is dict or type(part) is list:
             yield from references_in(part)

@@ -41,8 +41,12 @@ _MAYBE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 def _is_too_deep(value: Any) -> bool:
     level = [value]
     for _ in range(_DEEPEST):
-        inner = [one.values() if type(one) is dict else one for one in level]
-        level = [part for parts in inner for part in parts if type(part) in {list, dict}]
+        level = [
+            part
+            for one in level
+            for part in (one.values() if type(one) is dict else one)
+            if type(part) is dict or type(part) is list
+        ]
         if not level:
             return False
     return True

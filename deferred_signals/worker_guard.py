@@ -42,6 +42,7 @@ _GROWTH, _SLACK = 4, 64 * 1024
 _EMBEDDED = frozenset(["callbacks", "errbacks", "chain", "chord"])
 #: How a body ends that has none of them, as Celery writes it.
 _EMPTY = '], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+_EMPTY_BYTES = _EMPTY.encode()
 
 #: Not as unions in the code, which would be made anew for each message.
 _CONTAINERS = (dict, list, tuple)
@@ -120,7 +121,7 @@ def _clean_body(message: Any) -> None:
             raise Refused(f"its body is larger than {largest} bytes. Is MAX_SIZE larger at the sender than here?")
     try:
         # The message remembers what it has decoded, so Celery need not do it again; but not what is emptied here.
-        is_empty = text.endswith(_EMPTY if isinstance(text, str) else _EMPTY.encode())
+        is_empty = text.endswith(_EMPTY) if isinstance(text, str) else text.endswith(_EMPTY_BYTES)
         parts = message.decode() if is_empty else json.loads(text if isinstance(text, str) else text.decode())
     except Exception:  # noqa: BLE001 - kombu's own errors, and whatever a codec says of a name that is none
         parts = None

@@ -320,7 +320,10 @@ def told(worker: Worker) -> Any:
 def test_a_message_that_is_written_as_the_last_one_is_treated_as_the_first_one(own: Any, again: bool) -> None:
     def made(**headers: Any) -> Received:
         one = received(letter(PAYLOAD, **{**USUAL, **headers}))
-        one.properties |= {"application_headers": one.headers} if again else {"reply_to": "me", "delivery_tag": "t"}
+        more: dict[str, Any] = (
+            {"application_headers": one.headers} if again else {"reply_to": "me", "delivery_tag": "t"}
+        )
+        one.properties |= more
         return one
 
     def got(after: Received | None) -> Any:
@@ -358,7 +361,7 @@ def test_so_is_one_that_comes_in_another_way(parts: dict[str, Any]) -> None:
 
 def test_the_body_of_a_usual_message_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[int] = []
-    decode = Message._decode  # type: ignore[attr-defined]
+    decode = Message._decode
 
     def counting(message: Message) -> Any:
         times.append(1)
@@ -371,9 +374,12 @@ def test_the_body_of_a_usual_message_is_decoded_once(monkeypatch: pytest.MonkeyP
 
 def test_a_message_that_is_written_as_the_last_one_is_not_looked_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Any] = []
-    monkeypatch.setattr(
-        worker_guard, "clean", lambda message, *args, **how: looked.append(clean(message, *args, **how))
-    )
+
+    def noting(message: Any, *args: Any, **how: Any) -> None:
+        looked.append(message)
+        clean(message, *args, **how)
+
+    monkeypatch.setattr(worker_guard, "clean", noting)
     for _ in range(2):
         receive(letter(PAYLOAD), after=letter(PAYLOAD))
     assert len(looked) == 2
