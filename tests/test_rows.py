@@ -23,7 +23,7 @@ PLAIN = (Customer, Regular, Order, Note, Parcel, User, ContentType, Article.buye
 OTHERS = (Article, GiftOrder, Line, Ticket, AccessToken)
 
 
-def statement(model: Any, alias: str = "default") -> str | None:
+def statement(model: Any, alias: str = "default") -> Any:
     """What is read by, None where Django's own ``get`` reads."""
     return rows._statement(model, alias, connections[alias].vendor)
 
@@ -62,6 +62,13 @@ def test_a_row_of_every_shape_is_read_as_django_reads_it(shape: str) -> None:
 @pytest.mark.parametrize("model", PLAIN)
 def test_rows_of_plain_models_are_read_without_making_the_query_anew(model: type[models.Model]) -> None:
     assert statement(model) is not None
+
+
+@pytest.mark.parametrize(("model", "is_converted"), [(Customer, False), (User, None), (Order, None), (Parcel, True)])
+def test_values_that_are_converted_on_their_way_are_so_here(model: type[models.Model], is_converted: Any) -> None:
+    # SQLite and MySQL have times and UUIDs converted, PostgreSQL has not.
+    expected = connections["default"].vendor != "postgresql" if is_converted is None else is_converted
+    assert (statement(model).names is None) is expected
 
 
 @pytest.mark.parametrize("shape", ["big auto field", "uuid", "proxy", "fields of every kind"])
