@@ -32,6 +32,12 @@ def by_hand(pk: int, cost: float = 0.0) -> None:
     _take(Row.objects.get(pk=pk), cost)
 
 
+@shared_task(acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def by_hand_safe(pk: int) -> None:
+    """The same, but what a deferred delivery does by default: whose worker dies is run again."""
+    _take(Row.objects.get(pk=pk), 0.0)
+
+
 @shared_task
 def many_by_hand(pks: list[int], cost: float = 0.0) -> None:
     """The same for many: without a retry, an outcome or an exception of each by itself."""

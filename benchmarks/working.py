@@ -30,6 +30,8 @@ MANY = {"": (600, 20_000), "_600us": (600, 3_000), "_5ms": (300, 800)}
 BAR, STRETCH = 1.0, 0.95
 BATCH_BARS = {"": (1 / 40, 1 / 60), "_600us": (1 / 3.5, None), "_5ms": (1 / 1.3, None)}
 DEADLINE = 60
+#: By hand, what a deferred delivery does by default: whose worker dies is run again.
+SAFE = "task.delay(pk), acks_late=True, reject_on_worker_lost=True"
 
 #: Has so many deliveries published.
 Publish = Callable[[int], object]
@@ -49,7 +51,7 @@ class Bench:
         stage = self.broker.stage
         with staged(self.broker, senders), ExitStack() as stack:
             os.environ["BENCH_BROKER"] = self.broker.url
-            stage.once(__name__, _make_rows)
+            stage.once(__name__, make_rows)
             self.stamps = self.stamps or Stamps(stage.home / "stamps", ROWS)
             for kind in {Worker, *map(_kind, senders)}:
                 worker = self.workers[kind] = kind(stage.home, self.broker.url, reuse=True, concurrency=2)
@@ -92,7 +94,8 @@ def _kind(sender: peers.Sender) -> type[Measured]:
     return Worker if sender.by_celery else Cluster
 
 
-def _make_rows() -> None:
+def make_rows() -> None:
+    """Have the table and its rows."""
     with connections[ALIAS].schema_editor() as editor:
         editor.create_model(Row)
     Row.objects.using(ALIAS).bulk_create(Row(pk=pk, text="text") for pk in range(1, ROWS + 1))
@@ -102,15 +105,23 @@ def _rows(count: int) -> list[Row]:
     return [Row.from_db(ALIAS, ["id", "text"], [pk, "text"]) for pk in range(1, count + 1)]
 
 
-def _send(signal: Signal, count: int) -> None:
+def send(signal: Signal, count: int) -> None:
+    """Send a signal so many times in one transaction."""
     with transaction.atomic(using=ALIAS):
         for row in _rows(count):
             signal.send(Row, instance=row)
 
 
-def _call(cost: float, count: int) -> None:
+def call(cost: float, count: int) -> None:
+    """Call the task by hand so many times."""
     for pk in range(1, count + 1):
         receiving.by_hand.delay(pk, cost)
+
+
+def call_safe(count: int) -> None:
+    """The same, of the task that a worker's death does not lose."""
+    for pk in range(1, count + 1):
+        receiving.by_hand_safe.delay(pk)
 
 
 def _call_in_batches(cost: float, count: int) -> None:
@@ -129,10 +140,9 @@ def _one_by_one(bench: Bench) -> Comparison:
         "worker_one",
         "a worker of 2 processes fetches a row of PostgreSQL for each message; for each",
         [
-            bench.way("task.delay(pk)", partial(_call, 0.0), ONE),
-            bench.way(
-                deferred.DEFERRED, partial(_send, receiving.one_sent), ONE, kind="ours", bar=BAR, stretch=STRETCH
-            ),
+            bench.way("task.delay(pk)", partial(call, 0.0), ONE),
+            bench.way(SAFE, call_safe, ONE, kind="rival"),
+            bench.way(deferred.DEFERRED, partial(send, receiving.one_sent), ONE, kind="ours", bar=BAR, stretch=STRETCH),
             *(bench.way(one.name, partial(publish, one), ONE, _kind(one), kind="rival") for one in senders),
         ],
         stage=partial(bench.ready, senders),
@@ -144,13 +154,13 @@ def _in_batches(bench: Bench, suffix: str) -> Comparison:
     singly, together = MANY[suffix]
     bar, stretch = BATCH_BARS[suffix]
     name = f"deferred receiver, batch_size={BATCH}"
-    ours = [bench.way(name, partial(_send, signal), together, kind="ours", bar=bar, stretch=stretch)] if signal else []
+    ours = [bench.way(name, partial(send, signal), together, kind="ours", bar=bar, stretch=stretch)] if signal else []
     said = f"takes {cost * 1000:g} ms" if cost else "does nothing else"
     return Comparison(
         f"worker_batch{BATCH}{suffix}",
         f"the same with batch_size={BATCH} and a receiver that {said}; for each delivery",
         [
-            bench.way("task.delay(pk)", partial(_call, cost), singly),
+            bench.way("task.delay(pk)", partial(call, cost), singly),
             *ours,
             bench.way("batch task by hand", partial(_call_in_batches, cost), together, kind="rival"),
         ],
