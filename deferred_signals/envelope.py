@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import conf
-from .envelope_fields import CONTENTS, HEAD, checked
+from .envelope_fields import CONTENTS, HEAD, IN_CLEAR, checked
 from .exceptions import NewerWire, OpenError
 from .signature import signed, verified
 from .strict_json import dump, parse
@@ -141,7 +141,7 @@ def _read(data: Any, max_age: float | None) -> Envelope:
             raise OpenError(f"The payload is authentic but has {both[0]!r} beside 'encrypted'.")
         envelope = Envelope(**{"sender": None, "kwargs": {}, "context": {}, **checked(data, HEAD)})
     else:
-        envelope = Envelope(**checked(data, (*HEAD, *CONTENTS)))
+        envelope = Envelope(**checked(data, IN_CLEAR))
     if max_age is not None and time.time() - envelope.created > max_age:
         raise OpenError("The payload is authentic but older than MAX_AGE.")
     return envelope

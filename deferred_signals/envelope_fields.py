@@ -15,9 +15,19 @@ def _is_text(value: Any) -> bool:
     return type(value) is str
 
 
-def _is_line(value: Any, longest: int) -> bool:
-    # Printable: it stands in lines of the log, and shall not begin one.
-    return type(value) is str and len(value) <= longest and value.isprintable()
+def _is_text_or_none(value: Any) -> bool:
+    return type(value) is str or value is None
+
+
+# Printable: both stand in lines of the log, and shall not begin one.
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is str and len(value) <= 255 and value.isprintable()  # noqa: PLR2004
+
+
+def _is_name(value: Any) -> bool:
+    return type(value) is str and len(value) <= 1000 and value.isprintable()  # noqa: PLR2004
 
 
 def _is_object(value: Any) -> bool:
@@ -25,20 +35,21 @@ def _is_object(value: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-    return type(value) in {int, float} and 0 <= value <= LATEST
+    return (type(value) is float or type(value) is int) and 0 <= value <= LATEST
 
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**31
 
 
-#: The keys, the fields they become, and what their values must be.
-FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "id": ("id", lambda value: _is_line(value, 255)),
+#: The keys, the fields they become, and what their values must be, None if anything. Every delivery comes by here, and
+#: those of a batch one after the other.
+FIELDS: dict[str, tuple[str, Callable[[Any], bool] | None]] = {
+    "id": ("id", _is_id),
     "at": ("created", _is_time),
-    "to": ("receiver", lambda value: _is_line(value, 1000)),
-    "signal": ("signal", lambda value: value is None or _is_text(value)),
-    "sender": ("sender", lambda value: True),
+    "to": ("receiver", _is_name),
+    "signal": ("signal", _is_text_or_none),
+    "sender": ("sender", None),
     "kwargs": ("kwargs", _is_object),
     "context": ("context", _is_object),
     "attempt": ("attempt", lambda value: _is_count(value) and value > 0),
@@ -51,6 +62,7 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 HEAD = ("id", "at", "to", "signal")
 CONTENTS = ("sender", "kwargs", "context")
+IN_CLEAR = (*HEAD, *CONTENTS)
 
 
 def checked(data: dict[str, Any], required: tuple[str, ...]) -> dict[str, Any]:
@@ -59,7 +71,7 @@ def checked(data: dict[str, Any], required: tuple[str, ...]) -> dict[str, Any]:
     for key, value in data.items():
         if (field := FIELDS.get(key)) is not None:
             name, is_right = field
-            if not is_right(value):
+            if is_right is not None and not is_right(value):
                 raise OpenError(f"The payload is authentic but its {key!r} is not what it must be.")
             found[name] = value
     for key in required:
