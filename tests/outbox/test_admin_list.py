@@ -96,14 +96,14 @@ class TestTheList:
     def test_has_nothing_inline_that_a_content_security_policy_would_block(self, payload):
         row = put(payload)
         browser = client_of(*ALL, name="eve")
-        for path in ("", f"{row.number}/change/", "dashboard/", "failures/", f"{row.number}/redeliver/"):
+        for path in ("", f"{row.number}/change/", "dashboard/", "failures/", "map/", f"{row.number}/redeliver/"):
             said = text_of(browser.get(LIST + path))
             assert "deferred_signals/outbox.css" in said
             assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)[^>]*>", said), path
 
 
 class TestWhoMayNot:
-    @pytest.mark.parametrize("path", ["", "1/change/", "1/history/", "dashboard/", "failures/", "1/redeliver/"])
+    @pytest.mark.parametrize("path", ["", "1/change/", "1/history/", "dashboard/", "failures/", "map/", "1/redeliver/"])
     def test_see_deliveries_sees_nothing(self, payload, path):
         row = put(payload)
         browser = client_of("redeliver", "discard")
