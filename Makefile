@@ -13,7 +13,7 @@ PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick test-postgresql test-mariadb test-signals chaos lint format docs docs-diagrams \
+.PHONY: help demo tour test test-quick test-postgresql test-mariadb test-signals chaos lint format docs docs-diagrams \
 	bench bench-plot bench-guard build clean
 
 help: ## this list
@@ -22,6 +22,9 @@ help: ## this list
 
 demo: $(VENV)/.demo ## sign a user up in the example shop and watch the worker write the e-mail
 	$(BIN)/python example_project/demo.py
+
+tour: $(VENV)/.tour ## the same, and the shop stays open for your browser: the admin, a broken webhook, the map, the debug toolbar
+	$(BIN)/python example_project/demo.py --stay
 
 test: $(VENV)/.test ## everything, with real workers and servers, and the coverage of the core
 	$(BIN)/python -m pytest -n $(PROCESSES) --ignore tests/integration --cov $(PYTEST_ARGS)
