@@ -127,4 +127,5 @@ if DEBUG and os.environ.get("TOOLBAR", "1") == "1" and find_spec("debug_toolbar"
         "debug_toolbar.panels.signals.SignalsPanel",
         "deferred_signals.debug_toolbar.DeferredSignalsPanel",
     ]
-    DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": "config.toolbar.is_shown"}
+    # Open, it would hide the buttons at the right of the page.
+    DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": "config.toolbar.is_shown", "SHOW_COLLAPSED": True}
