@@ -13,7 +13,7 @@ PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo tour test test-quick test-postgresql test-mariadb test-signals chaos lint format docs docs-diagrams \
+.PHONY: help demo tour test test-quick test-postgresql test-mariadb test-signals chaos lint format docs docs-diagrams screenshots \
 	bench bench-plot bench-guard build clean
 
 help: ## this list
@@ -61,6 +61,9 @@ docs: $(VENV)/.docs ## build the documentation; a warning is an error
 
 docs-diagrams: ## draw the diagrams of the documentation into docs/_static
 	$(PYTHON) docs/diagrams.py
+
+screenshots: $(VENV)/.test ## take the screenshots of the documentation, of the example shop in the chromium of this machine
+	$(BIN)/python docs/screenshots.py
 
 bench: $(VENV)/.bench ## what a send and a delivery cost, beside Django and Celery by hand
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)

@@ -73,7 +73,7 @@ def take(person: Person, name: str, *, high: int | None = None, toolbar: bool = 
     clip = {"x": 0, "y": 0, "width": WIDTH, "height": min(high or whole, whole)}
     png = small(person.page.screenshot(clip=clip, full_page=True))
     (SCREENSHOTS / f"{name}.png").write_bytes(png)
-    print(f"{name}.png: {len(png) / 1000:.0f} kB")
+    sys.stdout.write(f"{name}.png: {len(png) / 1000:.0f} kB\n")
 
 
 def history(shop: BookShop) -> None:

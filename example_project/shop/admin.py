@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from .models import Activity, Book, Invoice, Order, Profile, User, Webhook
+from .models import Activity, Book, Invoice, Order, Profile, User
 
 
 @admin.register(User)
@@ -27,4 +27,3 @@ class ActivityAdmin(admin.ModelAdmin):
 
 admin.site.register(Profile)
 admin.site.register(Invoice)
-admin.site.register(Webhook)

@@ -55,10 +55,10 @@ def test_it_is_a_drawing_and_the_same_as_a_table(browser):
     assert said.count(FIRST) == 3  # its box, the title of that, the table
     by_receiver = {cells[2]: cells for cells in rows(said)}
     signal = "tests.outbox.admin_site.knock"
-    assert by_receiver[FIRST] == [signal, "any sender", FIRST, "deferred", "letters", "queue=letters"]
-    assert by_receiver[SECOND] == ["django.db.models.signals.post_save", "shop.Customer", SECOND, "inline", "", ""]
-    assert by_receiver[ON_ITEM][3] == "deferred, durable"
-    assert "max_retries=7" in by_receiver[ON_ITEM][5]
+    assert by_receiver[FIRST] == [signal, "any sender", FIRST, "deferred to letters", "queue=letters"]
+    assert by_receiver[SECOND] == ["django.db.models.signals.post_save", "shop.Customer", SECOND, "inline", ""]
+    assert by_receiver[ON_ITEM][3].endswith(", durable")
+    assert "max_retries=7" in by_receiver[ON_ITEM][4]
 
 
 def test_the_other_pages_link_to_it(browser):

@@ -58,18 +58,7 @@ def _for(seconds: float | None) -> str:
 
 def _charts(found: Figures) -> list[dict[str, Any]]:
     shown = [("Finished deliveries", found.finished), ("Failed attempts", found.failed)]
-    return [
-        {
-            "title": title,
-            "svg": charts.bars(title, hours),
-            "kinds": list(hours[0]),
-            "hours": [
-                (charts.when(index, len(hours)), list(hour.values())) for index, hour in reversed([*enumerate(hours)])
-            ],
-        }
-        for title, hours in shown
-        if hours
-    ]
+    return [charts.with_numbers(title, hours) for title, hours in shown if hours]
 
 
 def failed(model_admin: Any, request: HttpRequest) -> HttpResponse:
