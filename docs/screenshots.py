@@ -98,15 +98,9 @@ def of_the_shop(person: Person) -> None:
 
 
 def of_the_toolbar(person: Person) -> None:
-    page = person.page
     person.goes_to("/")
     person.orders("The Moonstone")
-    page.locator("#djShowToolBarButton, #djShowToolBarHandle").first.click()
-    page.locator("#djdt-HistoryPanel a.HistoryPanel").click()
-    page.locator("#HistoryPanel tr", has_text="/order/").first.get_by_role("button", name="Switch").click()
-    page.locator("#djdt-DeferredSignalsPanel", has_text="4 deliveries").wait_for()
-    page.locator("#djdt-DeferredSignalsPanel a.DeferredSignalsPanel").click()
-    page.locator("#DeferredSignalsPanel .djdt-scroll").get_by_text(REPORT).wait_for()
+    person.opens_the_toolbar_about_the_order()
     take(person, "toolbar", high=HEIGHT, toolbar=True)
 
 
@@ -118,7 +112,7 @@ def of_the_admin(person: Person) -> None:
     person.page.get_by_text("Where").first.click()
     take(person, "failures", high=HEIGHT)
     person.page.get_by_role("link", name="see it").first.click()
-    take(person, "delivery")
+    take(person, "delivery", high=900)
     for name in ("dashboard/", "map/?app=shop"):
         person.goes_to(f"{ADMIN}{name}")
         take(person, re.sub(r"\W.*", "", name))

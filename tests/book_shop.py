@@ -207,3 +207,21 @@ class Person:
         """
         newest = self.page.locator(f"tr:has(code:text-is('{what}'))").filter(has_text=about).first
         newest.locator(f"td.{state}").wait_for()
+
+    def opens_the_toolbar_about_the_order(self) -> None:
+        """The last order was a POST that redirected: it is in the toolbar's history."""
+        page = self.page
+        page.locator("#djShowToolBarButton, #djShowToolBarHandle").first.click()
+        page.locator("#djdt-HistoryPanel a.HistoryPanel").click()
+        switch = page.locator("#HistoryPanel tr", has_text="/order/").first.get_by_role("button", name="Switch")
+        panel = page.locator("#djdt-DeferredSignalsPanel")
+
+        def is_switched() -> bool:
+            # Again: the toolbar draws the history anew when it is opened, and a click before that is in vain.
+            switch.click()
+            page.wait_for_load_state("networkidle")
+            return "4 deliveries" in panel.inner_text()
+
+        self.shop.wait_until(is_switched, "the toolbar shows the order")
+        panel.locator("a.DeferredSignalsPanel").click()
+        page.locator("#DeferredSignalsPanel .djdt-scroll").get_by_text("shop.signals.order_completed").first.wait_for()

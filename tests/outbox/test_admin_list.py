@@ -240,3 +240,19 @@ class TestTheDatabase:
         settings.DATABASE_ROUTERS = [Router()]
         assert databases.aliases() == ["other"]
         assert databases.default() == "other"
+
+
+class TestWhatAColumnShows:
+    def test_a_state_has_the_colour_of_the_charts(self, payload, browser):
+        put(payload, "dead")
+        assert '<td class="field-standing"><span class="ds-key ds-dead">dead</span></td>' in text_of(browser.get(LIST))
+
+    def test_a_receiver_may_be_broken_after_a_dot_and_is_text(self, payload, browser):
+        put(payload, receiver="shop.<b>.mail")
+        assert '<td class="field-called">shop.<wbr>&lt;b&gt;.<wbr>mail</td>' in text_of(browser.get(LIST))
+
+    def test_the_database_is_shown_only_where_there_are_several(self, payload, browser, monkeypatch):
+        put(payload)
+        assert "field-database" in text_of(browser.get(LIST))
+        monkeypatch.setattr("deferred_signals.outbox.admin.databases.aliases", lambda: ["default"])
+        assert "field-database" not in text_of(browser.get(LIST))
