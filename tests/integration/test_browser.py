@@ -133,7 +133,7 @@ def test_html_in_an_error_is_text_and_nothing_of_it_runs(arrive: Arrive):
         page.wait_for_load_state("networkidle")
         assert page.title() != "ran", page.url
         assert not page.locator("main img[src=x], #content img[src=x]").count(), page.url
-        assert "<img src=x" in page.locator(where).inner_text(), page.url
+        assert "<img src" in page.locator(where).inner_text(), page.url
         seen.append(page.url)
 
     boss.goes_to(f"{ADMIN}failures/")
