@@ -47,7 +47,7 @@ def try_it(wheel: Path) -> int:
         alone = {
             key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DJANGO_", "PYTEST_"))
         }
-        command = [python, "-m", "pytest", "-q", "checks.py"]
+        command = [str(python), "-m", "pytest", "-q", "checks.py"]
         return subprocess.run(command, cwd=home / "project", env=alone, check=False).returncode
 
 
