@@ -75,11 +75,11 @@ bench-plot: $(VENV)/.bench ## write the last make bench into docs/_static: its c
 bench-guard: $(VENV)/.bench ## a few ratios against their limits, in a minute: nothing has become half as slow again
 	$(BIN)/python -m benchmarks.guard
 
-build: $(VENV)/.build ## wheel and sdist into dist/, checked
+build: $(VENV)/.build ## wheel and sdist into dist/, checked, and used by a project that has nothing else
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/python -m zipfile --list dist/*.whl | grep 'deferred_signals/py.typed'
+	$(BIN)/python -m tests.wheel dist/*.whl
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
