@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
+
+# Tells without an exception, as asgiref asks it: a coroutine has connections of its own.
+from asyncio import _get_running_loop
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
@@ -20,6 +25,24 @@ from .handover import hand_over
 logger = logging.getLogger("deferred_signals")
 
 _buffers: WeakKeyDictionary[BaseDatabaseWrapper, Buffer] = WeakKeyDictionary()
+
+
+class _Last(threading.local):
+    """The connection over which this thread has sent last in a transaction, and its buffer."""
+
+    held: tuple[BaseDatabaseWrapper, Buffer] | None = None
+
+
+_last = _Last()
+
+
+def connection_of(alias: str) -> BaseDatabaseWrapper:
+    """This thread's connection to a database, asked for once in a transaction: that takes a tenth of a send."""
+    if _last.held is not None:
+        connection, buffer = _last.held
+        if buffer.alias == alias and buffer.is_open(connection) and _get_running_loop() is None:
+            return connection
+    return connections[alias]
 
 
 #: Receivers of which it was said that their durable deliveries are sent outside a transaction.
@@ -38,6 +61,7 @@ def publish(delivery: Delivery, connection: BaseDatabaseWrapper, *, durable: boo
         buffer = _buffers.get(connection)
         if buffer is None:
             buffer = _buffers[connection] = Buffer(alias)
+        _last.held = connection, buffer
         if durable:
             delivery = _write(delivery, connection, buffer.earlier(delivery, connection))
         return buffer.hold(delivery, connection)

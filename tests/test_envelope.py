@@ -54,8 +54,8 @@ def test_an_envelope_arrives_as_it_was(sent: Envelope) -> None:
 
 def test_the_text_is_compact_and_says_only_what_is_not_the_default() -> None:
     assert envelope(kwargs={"name": "Zoë"}).to_text() == (
-        '{"v":1,"id":"5b0e7f5c-6a3e-4b52-9a8e-2f6e4f3c1d10","at":1790000000.125,"to":"shop.receivers.welcome",'
-        '"signal":"django.db.models.signals.post_save","sender":null,"kwargs":{"name":"Zoë"},"context":{}}'
+        '{"v":1,"to":"shop.receivers.welcome","signal":"django.db.models.signals.post_save","sender":null,"context":{},'
+        '"id":"5b0e7f5c-6a3e-4b52-9a8e-2f6e4f3c1d10","at":1790000000.125,"kwargs":{"name":"Zoë"}}'
     )
     text = envelope(attempt=2, crashes=1, depth=3, waiting_since=5.5).to_text()
     assert text.endswith(',"attempt":2,"crashes":1,"depth":3,"waiting":5.5}')
