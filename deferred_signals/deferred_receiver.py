@@ -13,7 +13,7 @@ from . import changes, coalescing, django_signals, handover, publisher
 from .arguments import Arguments
 from .backends.base import after_send
 from .delivery import Delivery, cause
-from .envelope import Envelope, moment
+from .envelope import Envelope, joined, moment
 from .envelope_fields import LATEST
 from .exceptions import EncodeError, TooLarge
 from .ids import new_id
@@ -28,11 +28,6 @@ from .suppression import suppressed
 from .terms import Terms, terms_of
 
 logger = logging.getLogger("deferred_signals")
-
-
-def _size(shared: str, own: str) -> int:
-    """The bytes of an envelope: of the two objects, a brace each is none of the one."""
-    return size_of(shared) + size_of(own) - 1
 
 
 class DeferredReceiver:
@@ -167,7 +162,7 @@ class DeferredReceiver:
             return None
         (now, at), key = moment(), new_id()
         own = f'{{"id":"{key}","at":{at},"kwargs":{arguments}}}'
-        if _size(shared, own) > limit:
+        if size_of(shared) + size_of(own) - 1 > limit:
             return None
         receiver = self.registration.name
         return Delivery(key, receiver, origin.name, now, 1, 0, 0, 0, shared, own, self.options, None, keys)
@@ -175,7 +170,7 @@ class DeferredReceiver:
     def _texts(self, envelope: Envelope, limit: int) -> tuple[str, str]:
         """The envelope's texts, if they are not too large. Raises TooLarge."""
         texts = envelope.texts()
-        if (size := _size(*texts)) > limit:
+        if (size := size_of(joined(*texts))) > limit:
             largest = max(envelope.kwargs, key=lambda name: len(dump(envelope.kwargs[name])), default="")
             error = TooLarge(
                 f"the delivery has {size:,} bytes and MAX_SIZE is {limit:,}; this is its largest argument. Send what "

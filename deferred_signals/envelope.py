@@ -106,17 +106,21 @@ def joined(shared: str, own: str) -> str:
     return f"{shared[:-1]},{own[1:]}"
 
 
-#: The last millisecond that was asked for, in Unix seconds and as JSON: to write a number takes longer than to compare.
-_moment = 0.0, "0.0"
+#: The last millisecond in which a send was made; that in Unix seconds, and as JSON.
+_moment = 0, 0.0, "0.0"
 
 
 def moment() -> tuple[float, str]:
-    """The time of a send that is made now, and that as JSON."""
+    """The time of a send that is made now, and that as JSON, which takes longer to write than many sends are apart."""
     global _moment  # noqa: PLW0603 - a cache of one
-    now, last = round(time.time(), 3), _moment
-    if now != last[0]:
-        last = _moment = now, repr(now)
-    return last
+    # To round to digits takes several times as long.
+    millisecond = round(time.time() * 1000)
+    last, at, text = _moment
+    if millisecond != last:
+        at = millisecond / 1000
+        text = repr(at)
+        _moment = millisecond, at, text
+    return at, text
 
 
 def seal(text: str) -> str:

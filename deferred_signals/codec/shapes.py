@@ -23,9 +23,10 @@ class _Last(NamedTuple):
 
     edition: int
     names: list[str]
-    #: With None in the place of the row.
     values: list[Any]
-    place: int
+    #: The name of the row, and which values must be the same objects: all others.
+    name: str
+    same: list[bool]
     kind: Any
     alias: str
     shape: Shape
@@ -47,14 +48,14 @@ class Shapes:
         if self._forgotten > _OFTEN:
             return text_of_arguments(named)
         row: Any = None
-        alias = ""
+        rows = alias = ""
         values: list[Any] = []
-        for value in named.values():
+        for name, value in named.items():
             kind = type(value)
             if kind is bool or value is None or (kind is str and len(value) <= _LONGEST):
                 values.append(value)
             elif row is None and is_model(kind):
-                row, alias = value, write_alias(value)
+                row, rows, alias = value, name, write_alias(value)
                 values.append((kind, alias))
             else:
                 return text_of_arguments(named)
@@ -72,23 +73,22 @@ class Shapes:
             # The first comma in it stands before its key, and the key is a number.
             label, rest = reference.split(f",{pk},", 1)
             self._remember(key, shape := (f"{before}{label},", f",{rest}{after}"))
-        place = next(place for place, value in enumerate(values) if type(value) is tuple)
-        values[place] = None
-        self._last = _Last(self._edition, list(named), values, place, type(row), alias, shape)
+        names = list(named)
+        self._last = _Last(
+            self._edition, names, values, rows, [name != rows for name in names], type(row), alias, shape
+        )
         return f"{shape[0]}{pk}{shape[1]}"
 
     def _as_last(self, named: dict[str, Any]) -> str | None:
         """The text of a send that differs from the last one in its key at most; None for any other."""
         if self._last is None:
             return None
-        edition, names, known, place, kind, alias, (before, after) = self._last
+        edition, names, values, name, same, kind, alias, (before, after) = self._last
         if [*named] != names or edition != base.edition():
             return None
-        values = [*named.values()]
-        row: Any = values[place]
-        values[place] = None
+        row: Any = named[name]
         # The same objects, and not equal ones: 1 is True, and a text of its own.
-        if type(row) is not kind or not all(map(is_, values, known)) or write_alias(row) != alias:
+        if type(row) is not kind or [*map(is_, named.values(), values)] != same or write_alias(row) != alias:
             return None
         return None if (pk := _key(row)) is None else f"{before}{pk}{after}"
 
