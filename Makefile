@@ -13,7 +13,7 @@ PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick test-postgresql test-mariadb test-signals chaos lint format docs docs-diagrams \
+.PHONY: help demo tour test test-quick test-postgresql test-mariadb test-signals chaos lint format docs docs-diagrams screenshots \
 	bench bench-plot bench-guard build clean
 
 help: ## this list
@@ -22,6 +22,9 @@ help: ## this list
 
 demo: $(VENV)/.demo ## sign a user up in the example shop and watch the worker write the e-mail
 	$(BIN)/python example_project/demo.py
+
+tour: $(VENV)/.tour ## the same, and the shop stays open for your browser: the admin, a broken webhook, the map, the debug toolbar
+	$(BIN)/python example_project/demo.py --stay
 
 test: $(VENV)/.test ## everything, with real workers and servers, and the coverage of the core
 	$(BIN)/python -m pytest -n $(PROCESSES) --ignore tests/integration --cov $(PYTEST_ARGS)
@@ -59,6 +62,9 @@ docs: $(VENV)/.docs ## build the documentation; a warning is an error
 docs-diagrams: ## draw the diagrams of the documentation into docs/_static
 	$(PYTHON) docs/diagrams.py
 
+screenshots: $(VENV)/.test ## take the screenshots of the documentation, of the example shop in the chromium of this machine
+	$(BIN)/python docs/screenshots.py
+
 bench: $(VENV)/.bench ## what a send and a delivery cost, beside Django and Celery by hand
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
@@ -69,11 +75,11 @@ bench-plot: $(VENV)/.bench ## write the last make bench into docs/_static: its c
 bench-guard: $(VENV)/.bench ## a few ratios against their limits, in a minute: nothing has become half as slow again
 	$(BIN)/python -m benchmarks.guard
 
-build: $(VENV)/.build ## wheel and sdist into dist/, checked
+build: $(VENV)/.build ## wheel and sdist into dist/, checked, and used by a project that has nothing else
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/python -m zipfile --list dist/*.whl | grep 'deferred_signals/py.typed'
+	$(BIN)/python -m tests.wheel dist/*.whl
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist docs/_build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \

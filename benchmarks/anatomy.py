@@ -33,6 +33,7 @@ from deferred_signals.backends.flush import Flush
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.backends.messenger import Messenger
 from deferred_signals.batch_run import run_all
+from deferred_signals.delivery import Delivery
 
 COUNT, ROUNDS = 1000, 15
 PACKAGE = Path(backends.__file__).resolve().parents[1]
@@ -90,6 +91,18 @@ def _send(signal: Any, rows: list[Row]) -> list[Any]:
     return memory.payloads
 
 
+def _publishing(messenger: Messenger, deliveries: list[Delivery]) -> Callable[[], None]:
+    flush = Flush(deliveries, {}, is_plain=True)
+    messenger.send(deliveries[0], flush)
+
+    def publish() -> None:
+        with messenger.producer.together():
+            for delivery in deliveries:
+                messenger.send(delivery, flush)
+
+    return publish
+
+
 def main() -> None:
     """Print it."""
     rows = _rows()
@@ -102,24 +115,16 @@ def main() -> None:
     with override_settings(DEFERRED_SIGNALS={"BACKEND": "memory"}):
         title = "A send in a transaction, with batch_size=100, up to the end of the commit"
         lines += anatomy(title, lambda: _send(many, rows))
-        batches = [payload for _, payload in _send(many, rows)]
-        lines += anatomy("A run, in batches of a hundred", lambda: [run_all(payload) for payload in batches])
+        batches = list(_send(many, rows))
+        lines += anatomy("A run, in batches of a hundred", lambda: [run_all(payload) for _, payload in batches])
         alone = list(_send(receiving.one_sent, rows))
         lines += anatomy("A run, by itself", lambda: [run_all(payload) for _, payload in alone])
     with Stage(quick=True) as stage:
         broker = Broker(stage, "redis")
         with broker.current():
             messenger = Messenger(broker.app, connect(broker.app, 5.0))
-            deliveries = [delivery for delivery, _ in alone]
-            flush = Flush(deliveries, {}, is_plain=True)
-            messenger.send(deliveries[0], flush)
-
-            def publish() -> None:
-                with messenger.producer.together():
-                    for delivery in deliveries:
-                        messenger.send(delivery, flush)
-
-            lines += anatomy("A message to Redis", publish)
+            for title, sent in (("A message to Redis", alone), ("Its part of a message for a hundred", batches)):
+                lines += anatomy(title, _publishing(messenger, [delivery for delivery, _ in sent]))
     print("\n".join(lines))
 
 

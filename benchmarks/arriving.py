@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -147,7 +146,7 @@ class Arrivals:
 
 def _claim() -> tuple[float, ...]:
     """Seconds for one claim, of a row that was just written: a SELECT, and an UPDATE with its commit."""
-    made = Delivery(str(uuid.uuid4()), "nobody", None, datetime.now(UTC), text="{}")
+    made = Delivery(str(uuid.uuid4()), "nobody", None, time.time(), own="{}")
     insert(connections[ALIAS], [row_of(connections[ALIAS], made)])
     start = time.perf_counter()
     held = claim(ALIAS, uuid.UUID(made.id))

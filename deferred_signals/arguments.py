@@ -13,7 +13,6 @@ from .codec.stand_ins import not_carried
 from .django_signals import Reduce
 from .exceptions import EncodeError
 from .options import Options
-from .references import is_instance
 from .registry import Registration
 
 logger = logging.getLogger("deferred_signals")
@@ -43,12 +42,9 @@ class Arguments:
         #: Whether instances travel as snapshots, or some arguments in another form than their type's.
         self._is_special = snapshot or bool(reductions)
 
-    def text(self, sender: Any, named: dict[str, Any]) -> str | None:
-        """Their JSON text, as it ends an envelope; None where they are not so plain that it can be written at once."""
-        # An instance that is the sender may be a row of the arguments.
-        if self._is_special or is_instance(sender) or (captured := context.text()) is None:
-            return None
-        return self._shapes.text(sender, named, captured)
+    def text(self, named: dict[str, Any]) -> str | None:
+        """The JSON text of the arguments; None where they are not so plain that it can be written at once."""
+        return None if self._is_special else self._shapes.text(named)
 
     def encode(self, sender: Any, named: dict[str, Any]) -> Encoded:
         """The JSON of one send's arguments and context. Raises EncodeError, and what a user's carrier raises."""

@@ -2,20 +2,21 @@
 
 It is signed as a whole and enters through the same Celery task as a single delivery; its members are envelopes::
 
-    {"batch":1,"of":[{"v":1,"id":"5b0e…",…},{"v":1,"id":"77a1…",…}]}:q7Zm…
+    {"batch":1,"all":{"v":1,"to":"shop.receivers.index",…},"of":[{"id":"5b0e…",…},{"id":"77a1…",…}]}:q7Zm…
 
-Each member is a delivery for itself: it has its own id, run and outcome, and is retried alone.
+``all`` holds for every member that does not say otherwise, and need not be there. Each member is a delivery for itself:
+it has its own id, run and outcome, and is retried alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import conf
 from .exceptions import NewerWire, OpenError
 from .signature import verified
-from .strict_json import parse
+from .strict_json import dump, parse
 
 #: The version of batches that this release writes and reads.
 VERSION = 1
@@ -28,9 +29,18 @@ MOST = 100_000
 _SLACK = 1024 * 1024
 
 
-def text_of(texts: Iterable[str]) -> str:
-    """The text of a batch, not yet signed, of the texts of its members."""
-    return f'{_START}{VERSION},"of":[{",".join(texts)}]}}'
+def text_of(texts: Iterable[str], shared: str = "") -> str:
+    """The text of a batch, not yet signed, of the texts of its members, and of what holds for all of them."""
+    for_all = f'"all":{shared},' if shared else ""
+    return f'{_START}{VERSION},{for_all}"of":[{",".join(texts)}]}}'
+
+
+def rest_of(members: Sequence[dict[str, Any]]) -> str:
+    """The text of a batch of members that were read from one; what is one object in all of them is written once."""
+    first, *others = members
+    shared = {key: value for key, value in first.items() if all(key in one and one[key] is value for one in others)}
+    own = ({key: value for key, value in one.items() if key not in shared} for one in members)
+    return text_of(map(dump, own), dump(shared))
 
 
 def is_batch(payload: Any) -> bool:
@@ -53,9 +63,11 @@ def read(payload: str) -> list[Any]:
             raise ValueError
         if version > VERSION:
             raise NewerWire(f"The batch is of version {version}; this release reads up to {VERSION}.", data)
-        members = data["of"]
+        members, shared = data["of"], data.get("all", {})
+        if type(shared) is not dict:
+            raise ValueError
         if version != VERSION or type(members) is not list or not 0 < len(members) <= MOST:
             raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
         raise OpenError("The batch is authentic but not as this library writes it.") from None
-    return members
+    return [{**shared, **member} if type(member) is dict else member for member in members] if shared else members

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from . import batch, conf, encryption
 from .delivery import Delivery
+from .strict_json import size_of
 
 
 def batched(deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -32,31 +33,35 @@ def batched(deliveries: Sequence[Delivery]) -> list[Delivery]:
 
 def _parts(deliveries: Sequence[Delivery], places: list[int], size: int) -> Iterator[list[int]]:
     part: list[int] = []
-    length, largest = 0, conf.current().max_size
+    length, largest, shared = 0, conf.current().max_size, ""
     for place in places:
-        text = deliveries[place].text
-        # What encryption adds is in the room that a worker leaves.
-        more = (len(text) if text.isascii() else len(text.encode())) + 1
-        if part and (len(part) == size or length + more > largest):
+        one = deliveries[place]
+        if part:
+            # What encryption adds is in the room that a worker leaves.
+            more = size_of(one.own if one.shared == shared else one.text) + 1
+            if len(part) < size and length + more <= largest:
+                part.append(place)
+                length += more
+                continue
             yield part
-            part, length = [], 0
-        part.append(place)
-        length += more
+        part, length, shared = [place], size_of(one.text), one.shared
     yield part
 
 
 def _batch(members: list[Delivery]) -> Delivery:
     """The delivery that carries others; it travels as one does."""
     first = members[0]
-    texts = [member.text for member in members]
     if encryption.is_wanted(first.options):
-        texts = [encryption.encrypted(text) for text in texts]
+        text = batch.text_of(encryption.encrypted(member.text) for member in members)
+    else:
+        shared = first.shared
+        text = batch.text_of((one.own if one.shared == shared else one.text for one in members), shared)
     return Delivery(
         id=str(uuid.uuid4()),
         receiver=f"{first.receiver} ({len(members)} deliveries)",
         signal=None,
-        created=first.created,
-        text=batch.text_of(texts),
+        at=first.at,
+        own=text,
         options=first.options.batch,
         members=tuple(members),
     )

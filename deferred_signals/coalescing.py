@@ -12,7 +12,7 @@ from .delivery import Delivery
 from .envelope import Envelope
 from .localisation import NAMES
 from .references import is_instance, write_alias
-from .strict_json import dump
+from .strict_json import dump, size_of
 
 
 class Subject(NamedTuple):
@@ -79,7 +79,7 @@ def merged(earlier: Delivery, later: Delivery) -> Delivery | None:
     """
     if earlier.subject != later.subject:
         return None
-    data, before = json.loads(later.text), json.loads(earlier.text)
+    data, before = json.loads(later.own), json.loads(earlier.own)
     data["id"] = before["id"]
     for count in ("depth", "repeats"):
         if before.get(count, 0) > data.get(count, 0):
@@ -92,10 +92,8 @@ def merged(earlier: Delivery, later: Delivery) -> Delivery | None:
             kwargs[name] = _united(past[name], kwargs[name])
     if later.options.changes:
         kwargs["changes"] = _led_on(past["changes"], kwargs["changes"])
-    text = dump(data)
-    if len(text.encode()) > conf.current().max_size:
-        return None
-    return replace(later, id=earlier.id, depth=data.get("depth", 0), repeats=data.get("repeats", 0), text=text)
+    both = replace(later, id=earlier.id, depth=data.get("depth", 0), repeats=data.get("repeats", 0), own=dump(data))
+    return None if size_of(both.text) > conf.current().max_size else both
 
 
 def _united(past: Any, present: Any) -> Any:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from . import localisation
 from .exceptions import ConnectError, UnknownName
-from .strict_json import dump
 
 
 class Carrier(NamedTuple):
@@ -67,31 +66,23 @@ def unregister_carrier(name: str) -> None:
 
 def capture(encode: Callable[[str, Any], Any]) -> dict[str, Any]:
     """The context of this moment; ``encode(name, value)`` makes JSON of what the users' carriers captured."""
-    captured = localisation.capture()
+    captured, _ = localisation.capture()
     if not _carriers:
         return captured
     return captured | {name: encode(name, carrier.capture()) for name, carrier in _carriers.items()}
 
 
-#: What was captured last of Django's own, and its text.
-_last: tuple[dict[str, Any], str] | None = None
-
-
 def text() -> str | None:
-    """The JSON text of the context of this moment, None where the users' carriers have a part in it."""
-    global _last  # noqa: PLW0603 - a cache of one
-    if _carriers:
-        return None
-    captured, last = localisation.capture(), _last
-    if last is None or last[0] is not captured:
-        # The same object as long as it is the same.
-        last = _last = (captured, dump(captured))
-    return last[1]
+    """The JSON text of the context of this moment, the same object as long as it is the same.
+
+    None where the users' carriers have a part in it.
+    """
+    return None if _carriers else localisation.capture()[1]
 
 
 def enter_djangos(captured: Mapping[str, Any]) -> None:
     """Enter what of a captured context is Django's own, for the rest of the context of this call."""
-    now = localisation.capture()
+    now, _ = localisation.capture()
     for name, activate in _DJANGO.items():
         # To see that it is so already takes a tenth of the time.
         if name in captured and ((value := captured[name]) is None or value != now[name]):

@@ -4,37 +4,30 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
-from datetime import UTC, datetime
 from typing import Any
 
 from django import dispatch
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, router
 
 from . import changes, coalescing, django_signals, handover, publisher
 from .arguments import Arguments
 from .backends.base import after_send
 from .delivery import Delivery, cause
-from .envelope import VERSION, Envelope
+from .envelope import Envelope, joined, moment
 from .envelope_fields import LATEST
 from .exceptions import EncodeError, TooLarge
 from .ids import new_id
-from .keys import keys_of
+from .keys import NO_KEYS, Keys, keys_of
 from .options import Options
-from .references import is_instance, is_model, label_of, write_alias
+from .origin import Origin
+from .references import is_instance, is_model, write_alias
 from .registry import Registration
-from .signal_names import signal_name
 from .signals import announce, delivery_unpublished
-from .strict_json import dump
+from .strict_json import dump, size_of
 from .suppression import suppressed
 from .terms import Terms, terms_of
 
 logger = logging.getLogger("deferred_signals")
-
-
-def _size(text: str) -> int:
-    """Its bytes."""
-    return len(text) if text.isascii() else len(text.encode())
 
 
 class DeferredReceiver:
@@ -56,12 +49,14 @@ class DeferredReceiver:
         self.options = given
         #: Whether Django waits for the model of a lazy "app.Model" sender before it connects this.
         self.pending = False
-        #: The signal that was sent last, its name, which it keeps once it is found, and that as JSON.
-        self._sent: tuple[dispatch.Signal | None, str | None, str] = (None, None, "null")
-        self._name_text = dump(registration.name)
+        #: Of the last send.
+        self._origin: Origin | None = None
         self._terms: Terms | None = None
         self._of_models = django_signals.is_model_signal(signal)
         self._is_asked = django_signals.is_asked(signal)
+        self._has_keys = given.order_by is not None or given.unique is not None
+        #: Whether its deliveries say no more than their arguments.
+        self._is_plain = given.expires is None and not given.coalesce
         self._arguments = Arguments(
             registration,
             given,
@@ -81,11 +76,11 @@ class DeferredReceiver:
         """
         if suppressed():
             return None
-        if self._of_models and is_model(sender) and label_of(sender) is None:
-            # A migration's historical model, or the table in which Django notes them: no worker has such a class.
-            return None
+        origin = self._origin
+        if origin is None or not origin.is_of(signal, sender):
+            origin = self._origin_of(signal, sender)
         # Only the raw= of Django's own signals means fixtures.
-        if self._of_models and named.get("raw") and not self.options.deliver_raw:
+        if self._of_models and (origin.of_stranger or (named.get("raw") and not self.options.deliver_raw)):
             return None
         if self.options.changes:
             named["changes"] = changes.of_save(named.get("instance"), named.get("using"), self)
@@ -100,12 +95,11 @@ class DeferredReceiver:
         if self.options.changes:
             named["changes"] = changes.carried(named["changes"], named.get("instance"), self.options)
         terms = self._terms = terms_of(self.options, self._terms)
-        # Asked for once: that takes longer than the checks that need it.
-        connection = connections[self._alias(sender, named) if self.options.on_commit else DEFAULT_DB_ALIAS]
+        connection = publisher.connection_of(self._alias(sender, named) if self.options.on_commit else DEFAULT_DB_ALIAS)
         if terms.is_durable:
             publisher.check_durable(self.registration.name, connection)
         try:
-            delivery = self._delivery(signal, sender, named, terms.settings.max_size)
+            delivery = self._delivery(origin, named, terms.settings.max_size)
         except TooLarge as error:
             if self.options.oversize == "raise":
                 raise
@@ -129,21 +123,29 @@ class DeferredReceiver:
                 return write_alias(value)
         return router.db_for_write(sender) if is_model(sender) else DEFAULT_DB_ALIAS
 
-    def _delivery(self, signal: dispatch.Signal, sender: Any, named: dict[str, Any], limit: int) -> Delivery:
-        name = self._name_of(signal)
-        depth, repeats = cause(self.registration.name, name, named.get("instance"))
-        now, expires = round(time.time(), 3), self.options.expires
-        keys = keys_of(self.registration, self.options, sender, named)
-        if not depth and expires is None and not self.options.coalesce:
-            text = self._arguments.text(sender, named)
-            if text is not None and (made := self._plain(name, now, text, keys, limit)) is not None:
-                return made
-        encoded = self._arguments.encode(sender, named)
+    def _origin_of(self, signal: dispatch.Signal, sender: Any) -> Origin:
+        made = Origin(self.registration.name, signal, sender)
+        if made.lasts:
+            self._origin = made
+        return made
+
+    def _delivery(self, origin: Origin, named: dict[str, Any], limit: int) -> Delivery:
+        if origin.name is None and len(self.registration.listening()) > 1:
+            raise EncodeError(
+                f"{self.registration.name} listens to several signals, and this one has no name by which the worker "
+                "could tell it: make it a module attribute, or Signal(name=...)."
+            )
+        depth, repeats = cause(self.registration.name, origin.name, named.get("instance"))
+        keys = keys_of(self.registration, self.options, origin.sender, named) if self._has_keys else NO_KEYS
+        if not depth and self._is_plain and (made := self._plain(origin, named, keys, limit)) is not None:
+            return made
+        (now, _), expires = moment(), self.options.expires
+        encoded = self._arguments.encode(origin.sender, named)
         envelope = Envelope(
             id=new_id(),
             created=now,
             receiver=self.registration.name,
-            signal=name,
+            signal=origin.name,
             sender=encoded.sender,
             kwargs=encoded.kwargs,
             context=encoded.context,
@@ -152,35 +154,23 @@ class DeferredReceiver:
             expires=None if expires is None else min(round(now + expires, 3), LATEST),
         )
         subject = coalescing.subject_of(envelope, named, self) if self.options.coalesce else None
-        return Delivery.of(envelope, self._text(envelope, limit), self.options, subject, keys)
+        return Delivery.of(envelope, self._texts(envelope, limit), self.options, subject, keys)
 
-    def _name_of(self, signal: dispatch.Signal) -> str | None:
-        last, name, _ = self._sent
-        if signal is not last:
-            name = signal_name(signal)
-            self._sent = signal if name else None, name, dump(name)
-        if name is None and len(self.registration.listening()) > 1:
-            raise EncodeError(
-                f"{self.registration.name} listens to several signals, and this one has no name by which the worker "
-                "could tell it: make it a module attribute, or Signal(name=...)."
-            )
-        return name
-
-    def _plain(
-        self, name: str | None, now: float, rest: str, keys: tuple[str | None, str | None], limit: int
-    ) -> Delivery | None:
-        """The delivery of a send whose arguments are text already: what ``Envelope`` makes; None if it is too large."""
-        key = new_id()
-        text = f'{{"v":{VERSION},"id":"{key}","at":{now!r},"to":{self._name_text},"signal":{self._sent[2]},{rest}'
-        if _size(text) > limit:
+    def _plain(self, origin: Origin, named: dict[str, Any], keys: Keys, limit: int) -> Delivery | None:
+        """The delivery of a send that can be written at once, as ``Envelope`` would make it; None for any other."""
+        if (shared := origin.shared()) is None or (arguments := self._arguments.text(named)) is None:
             return None
-        created = datetime.fromtimestamp(now, UTC)
-        return Delivery(key, self.registration.name, name, created, text=text, options=self.options, keys=keys)
+        (now, at), key = moment(), new_id()
+        own = f'{{"id":"{key}","at":{at},"kwargs":{arguments}}}'
+        if size_of(shared) + size_of(own) - 1 > limit:
+            return None
+        receiver = self.registration.name
+        return Delivery(key, receiver, origin.name, now, 1, 0, 0, 0, shared, own, self.options, None, keys)
 
-    def _text(self, envelope: Envelope, limit: int) -> str:
-        """The envelope's text, if it is not too large. Raises TooLarge."""
-        text = envelope.to_text()
-        if (size := _size(text)) > limit:
+    def _texts(self, envelope: Envelope, limit: int) -> tuple[str, str]:
+        """The envelope's texts, if they are not too large. Raises TooLarge."""
+        texts = envelope.texts()
+        if (size := size_of(joined(*texts))) > limit:
             largest = max(envelope.kwargs, key=lambda name: len(dump(envelope.kwargs[name])), default="")
             error = TooLarge(
                 f"the delivery has {size:,} bytes and MAX_SIZE is {limit:,}; this is its largest argument. Send what "
@@ -189,7 +179,7 @@ class DeferredReceiver:
             ).under(f"kwargs[{largest!r}]")
             error.receiver = self.registration.name
             raise error
-        return text
+        return texts
 
     def _say_too_large(self, error: TooLarge) -> None:
         fields = {"delivery_receiver": self.registration.name, "delivery_outcome": "unpublished"}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from . import encryption, registry
-from .envelope import Envelope, seal
+from .envelope import Envelope, joined, seal
 from .exceptions import NotYetKnown
 from .options import Options
 from .references import is_same_instance
@@ -31,13 +31,16 @@ class Delivery:
     id: str
     receiver: str
     signal: str | None
-    created: datetime
+    #: When it was sent, in Unix seconds.
+    at: float
     attempt: int = 1
     depth: int = 0
     repeats: int = 0
     crashes: int = 0
-    #: The envelope's text in clear, in the sender's process only.
-    text: str = field(default="", repr=False)
+    #: The envelope in clear, in the sender's process only: two JSON objects, the first one as ``Envelope.texts``, and
+    #: empty where all is in the second.
+    shared: str = field(default="", repr=False)
+    own: str = field(default="", repr=False)
     #: The options of the connection, in the sender's process only.
     options: Options = field(default=_UNKNOWN, repr=False)
     #: What it is about, for ``coalesce``; in the sender's process only.
@@ -57,23 +60,22 @@ class Delivery:
     def of(
         cls,
         envelope: Envelope,
-        text: str = "",
+        texts: tuple[str, str] = ("", ""),
         options: Options | None = None,
         subject: Any = None,
         keys: tuple[str | None, str | None] = (None, None),
     ) -> Delivery:
         """The delivery that an envelope carries."""
-        created = datetime.fromtimestamp(envelope.created, UTC)
         return cls(
             envelope.id,
             envelope.receiver,
             envelope.signal,
-            created,
+            envelope.created,
             envelope.attempt,
             envelope.depth,
             envelope.repeats,
             envelope.crashes,
-            text,
+            *texts,
             options or _UNKNOWN,
             subject,
             keys,
@@ -81,7 +83,17 @@ class Delivery:
 
     def keep(self, alias: str) -> None:
         """Note that its row is written; what is in the database need not be in memory. Before anybody else has it."""
-        self.kept, self.text = alias, ""
+        self.kept, self.shared, self.own = alias, "", ""
+
+    @property
+    def created(self) -> datetime:
+        """When it was sent."""
+        return datetime.fromtimestamp(self.at, UTC)
+
+    @property
+    def text(self) -> str:
+        """The envelope's text in clear; empty on the worker, and once its row is written."""
+        return joined(self.shared, self.own) if self.shared else self.own
 
     @property
     def payload(self) -> str:
@@ -90,7 +102,7 @@ class Delivery:
         Empty on the worker, which has it already, and of a delivery in an outbox, whose row has it. Raises
         ConfigurationError where it must be encrypted and cannot be.
         """
-        if not self.text or self.kept is not None:
+        if not self.own or self.kept is not None:
             return ""
         return seal(encryption.encrypted(self.text) if encryption.is_wanted(self.options) else self.text)
 

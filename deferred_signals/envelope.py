@@ -2,14 +2,14 @@
 
 The payload is one flat string, the single argument of the Celery task::
 
-    {"v":1,"id":"5b0e…","at":1790000000.123,"to":"shop.receivers.send_welcome_email",
-     "signal":"django.db.models.signals.post_save","sender":{"$model":"shop.user"},
-     "kwargs":{"instance":{"$ref":["shop.user",42,"default"]},"created":true},
-     "context":{"language":"en","timezone":"UTC"}}:q7Zm…
+    {"v":1,"to":"shop.receivers.send_welcome_email","signal":"django.db.models.signals.post_save",
+     "sender":{"$model":"shop.user"},"context":{"language":"en","timezone":"UTC"},
+     "id":"5b0e…","at":1790000000.123,"kwargs":{"instance":{"$ref":["shop.user",42,"default"]},"created":true}}:q7Zm…
 
 that is: a compact JSON object (here broken into lines), a colon, and Django's ``Signer`` signature of everything
 before that colon (HMAC-SHA256, salt ``deferred_signals.delivery``, URL-safe base64). ``v`` is the wire version,
-``at`` the time of the send in Unix seconds, ``to`` the receiver's registered name. Present only when they are not
+``at`` the time of the send in Unix seconds, ``to`` the receiver's registered name. What most sends over a connection
+have in common stands first, so that it can be written once. Present only when they are not
 the default: ``attempt`` (1-based run), ``crashes`` (workers lost), ``depth`` (deliveries that caused this one),
 ``repeats`` (those of them, just before this one, to the same receiver about the same instance),
 ``waiting`` (Unix seconds since when the infrastructure keeps it from running), ``expires`` (Unix seconds from which on
@@ -62,15 +62,15 @@ class Envelope:
 
     def to_text(self) -> str:
         """The compact JSON text, not yet signed."""
-        data: dict[str, Any] = {
-            "v": VERSION,
-            "id": self.id,
-            "at": self.created,
-            "to": self.receiver,
-            "signal": self.signal,
-        }
+        return joined(*self.texts())
+
+    def texts(self) -> tuple[str, str]:
+        """The same in two parts: what most sends over a connection have in common, and what is each one's own."""
+        shared: dict[str, Any] = {"v": VERSION, "to": self.receiver, "signal": self.signal}
+        data: dict[str, Any] = {"id": self.id, "at": self.created}
         if self.encrypted is None:
-            data["sender"], data["kwargs"], data["context"] = self.sender, self.kwargs, self.context
+            shared["sender"], shared["context"] = self.sender, self.context
+            data["kwargs"] = self.kwargs
         if self.attempt != 1:
             data["attempt"] = self.attempt
         if self.crashes or self.depth or self.repeats:
@@ -82,7 +82,7 @@ class Envelope:
             data["expires"] = self.expires
         if self.encrypted is not None:
             data["encrypted"] = self.encrypted
-        return dump(data)
+        return dump(shared), dump(data)
 
     def next_attempt(self) -> Envelope:
         """The envelope of the run after one in which the receiver raised; it has lost no worker, so none counts."""
@@ -99,6 +99,28 @@ class Envelope:
 
 #: Characters that a payload may have beyond twice MAX_SIZE: encryption takes a third, and retries note this and that.
 _SLACK = 64 * 1024
+
+
+def joined(shared: str, own: str) -> str:
+    """The text of one JSON object that has the members of both."""
+    return f"{shared[:-1]},{own[1:]}"
+
+
+#: The last millisecond in which a send was made; that in Unix seconds, and as JSON.
+_moment = 0, 0.0, "0.0"
+
+
+def moment() -> tuple[float, str]:
+    """The time of a send that is made now, and that as JSON, which takes longer to write than many sends are apart."""
+    global _moment  # noqa: PLW0603 - a cache of one
+    # To round to digits takes several times as long.
+    millisecond = round(time.time() * 1000)
+    last, at, text = _moment
+    if millisecond != last:
+        at = millisecond / 1000
+        text = repr(at)
+        _moment = millisecond, at, text
+    return at, text
 
 
 def seal(text: str) -> str:

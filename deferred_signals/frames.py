@@ -43,7 +43,8 @@ class Buffer:
         because nothing public tells savepoints and transactions apart.
         """
         self._refresh(connection)
-        place = tuple([sid for sid in connection.savepoint_ids if sid is not None])  # a generator takes longer
+        ids = connection.savepoint_ids
+        place = tuple([sid for sid in ids if sid is not None]) if ids else ()  # a generator takes longer
         about = None if delivery.subject is None else delivery.subject.about
         last = None if about is None else self._last(about)
         if connection.atomic_blocks and getattr(connection.atomic_blocks[0], "_from_testcase", False):
@@ -66,6 +67,10 @@ class Buffer:
             if not frames or frames[-1] is not frame:
                 frames.append(frame)
         return kept
+
+    def is_open(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether something was held in the transaction that is open on the connection."""
+        return connection.in_atomic_block and self.hooks.entries is connection.run_on_commit
 
     def divide(self) -> list[Frame]:
         """Have what is held from here on be none with what waits now; return the frames of that."""

@@ -67,7 +67,7 @@ def _ring(kept: Sequence[Delivery]) -> None:
         return
     failures = ring(bells)
     # Of doorbells; the text of each says for which rows it is.
-    waiting = {one for bell, _ in failures for one in parse(bell.text)["ids"]}
+    waiting = {one for bell, _ in failures for one in parse(bell.own)["ids"]}
     _tell([delivery for delivery in kept if delivery.id not in waiting] if waiting else kept)
     if failures:
         left = [delivery for delivery in kept if delivery.id in waiting]
@@ -155,7 +155,7 @@ def publish_again(payload: str) -> Delivery:
     options = registration.options_for(envelope.signal)
     if envelope.encrypted is not None:
         options = dataclasses.replace(options, encrypt=False)  # it travels on as the token that it is
-    delivery = Delivery.of(envelope, envelope.to_text(), options)
+    delivery = Delivery.of(envelope, envelope.texts(), options)
     publish_at_once(delivery)
     return delivery
 

@@ -20,15 +20,16 @@ LONGEST = 200
 _PLAIN = re.compile(r"[a-z0-9_.:,@+-]*")
 
 
-def keys_of(
-    registration: Registration, options: Options, sender: Any, named: dict[str, Any]
-) -> tuple[str | None, str | None]:
+#: Of a delivery: ``(order, unique)``.
+Keys = tuple[str | None, str | None]
+NO_KEYS: Keys = (None, None)
+
+
+def keys_of(registration: Registration, options: Options, sender: Any, named: dict[str, Any]) -> Keys:
     """The keys of a delivery, ``(order, unique)``, each a text or None; keys of one receiver are its own.
 
     Raises EncodeError for what is no key, and what a callable of the project raises.
     """
-    if options.order_by is None and options.unique is None:
-        return (None, None)
     receiver = registration.name
     return (
         _key(receiver, "order_by", options.order_by, sender, named),

@@ -17,6 +17,7 @@ from django.utils import translation
 from django.utils.translation import trans_real
 
 from .exceptions import DecodeError, UnknownName
+from .strict_json import dump
 
 #: What zones are called. A name leads to a file, so it must not lead anywhere else.
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,100}(?:/[A-Za-z0-9_+-]{1,100}){0,5}")
@@ -128,8 +129,8 @@ def _forget(**kwargs: Any) -> None:
 setting_changed.connect(_forget)
 
 
-def capture() -> dict[str, Any]:
-    """The active language and time zone, as JSON says them.
+def capture() -> tuple[dict[str, Any], str]:
+    """The active language and time zone, as JSON says them, and the text of that.
 
     Asking Django takes longer than encoding a post_save, so it is asked only when one of the two has changed: then the
     context variable holds another object, for asgiref's ``Local`` never changes a value in place.
@@ -147,5 +148,6 @@ def capture() -> dict[str, Any]:
             return last[1]  # type: ignore[no-any-return]
     held = [(variable, variable.get(None)) for variable in watch.variables]
     captured = {"language": translation.get_language(), "timezone": _capture_zone()}
-    watch.seen.last = held, captured
-    return captured
+    made = captured, dump(captured)
+    watch.seen.last = held, made
+    return made

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 from .delivery import Delivery
 from .options import Options
@@ -29,40 +28,41 @@ def can_be_packed(delivery: Delivery) -> bool:
 class Pack:
     """Deliveries with the numbers of their sends, in order."""
 
-    __slots__ = ("_data", "_options", "count")
+    __slots__ = ("_common", "_data", "count")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.count = len(entries)
-        known: dict[int, int] = {}
-        #: Those of the connections, each once.
-        self._options: list[Options] = []
+        known: dict[tuple[int, str], int] = {}
+        #: What many of them have in common, each once.
+        self._common: list[tuple[Options, str]] = []
         rows = []
         for number, one in entries:
-            place = known.get(id(one.options))
+            place = known.get(key := (id(one.options), one.shared))
             if place is None:
-                place = known[id(one.options)] = len(self._options)
-                self._options.append(one.options)
-            at = one.created.timestamp()
-            rows.append((number, one.id, one.receiver, one.signal, at, one.depth, one.repeats, one.text, place,
+                place = known[key] = len(self._common)
+                self._common.append((one.options, one.shared))
+            rows.append((number, one.id, one.receiver, one.signal, one.at, one.depth, one.repeats, one.own, place,
                          one.keys, one.kept))  # fmt: skip
         self._data = zlib.compress(dump(rows).encode(), _LEVEL)
 
     def entries(self) -> Iterator[Entry]:
         """What was packed."""
-        for number, key, receiver, signal, at, depth, repeats, text, place, (order, unique), kept in json.loads(
+        for number, key, receiver, signal, at, depth, repeats, own, place, (order, unique), kept in json.loads(
             zlib.decompress(self._data)
         ):
+            options, shared = self._common[place]
             yield (
                 number,
                 Delivery(
                     key,
                     receiver,
                     signal,
-                    datetime.fromtimestamp(at, UTC),
+                    at,
                     depth=depth,
                     repeats=repeats,
-                    text=text,
-                    options=self._options[place],
+                    shared=shared,
+                    own=own,
+                    options=options,
                     keys=(order, unique),
                     kept=kept,
                 ),

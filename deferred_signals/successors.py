@@ -64,7 +64,7 @@ def _together(task: Task[..., Any], request: Any, members: Sequence[Member]) -> 
     """Publish members as a batch; False if the broker does not take it."""
     receiver = members[0].envelope.receiver
     whole = Successor(
-        batch.text_of([one.text for one in members]), str(uuid.uuid4()), f"{receiver} ({len(members)} deliveries)"
+        batch.rest_of([one.data for one in members]), str(uuid.uuid4()), f"{receiver} ({len(members)} deliveries)"
     )
     return not _publish(task, request, [whole], request.timelimit)
 

@@ -147,7 +147,7 @@ def _publish_span(delivery: Delivery) -> Span:
         found["messaging.message.body.size"] = len(delivery.text.encode())
     if delivery.options.queue is not None:
         found["deferred_signals.queue"] = delivery.options.queue
-    since = min(int(delivery.created.timestamp() * 1_000_000_000), time.time_ns())
+    since = min(int(delivery.at * 1_000_000_000), time.time_ns())
     return _tracer.start_span(f"publish {delivery.receiver}", None, SpanKind.PRODUCER, found, start_time=since)
 
 

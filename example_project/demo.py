@@ -2,7 +2,7 @@
 
 Signs a user up through the view, lets another sign-up be rolled back, places orders, kills a process of the worker, and
 prints what was observed. The exit code is 0 only if everything on the list at the end was. With ``--stay`` the shop
-stays open for your browser.
+stays open for your browser, and it says where to look.
 """
 
 import argparse
@@ -20,9 +20,13 @@ import django
 from config.celery import app as celery_app
 from demo_support import HOST, DemoFailed, Processes, Visitor, bold, free_port, listens, say, styled, title
 from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.utils import timezone
 from django.utils.module_loading import import_string
+
+from deferred_signals import suppress
 
 # What can be seen from outside: the database and the e-mails
 
@@ -61,7 +65,7 @@ class Shop:
     def observe(self, text: str, seen: bool) -> None:
         self.observed.append((seen, text))
 
-    def open(self, broker: str | None) -> None:
+    def open(self, broker: str | None, stay: bool) -> None:
         """Start everything, and wait until it is ready."""
         web, warehouse, valkey = free_port(), free_port(), free_port()
         self.site = f"http://{HOST}:{web}"
@@ -69,6 +73,7 @@ class Shop:
             DATA_DIR=str(self.data),
             BROKER_URL=broker or f"redis://{HOST}:{valkey}/0",
             WAREHOUSE_URL=f"http://{HOST}:{warehouse}",
+            TOOLBAR=str(int(stay)),  # it takes time, and the requests are timed
         )
         start = self.processes.start
         if broker is None:
@@ -158,7 +163,7 @@ class Shop:
         (book,) = rows("Book", pk=book.pk)
         say("result", f"{order}: set aside on {order.shelf}; copies sold: {book.copies_sold}")
 
-        self.observe("both receivers of the order ran on the worker", {count.pid, last.pid} <= self.pool)
+        self.observe("these two receivers of the order ran on the worker", {count.pid, last.pid} <= self.pool)
         self.observe("and one of them is async", is_async and book.copies_sold == 1)
         self.observe(
             "the other failed once, and succeeded on attempt 2 of the same delivery",
@@ -205,6 +210,34 @@ def set_environment(**variables: str) -> None:
     os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", "DEBUG": "1", "NO_PROXY": HOST, **variables}
 
 
+STAFF = "staff"
+
+
+def tour(site: str) -> None:
+    """Make a login for the visitor, and say where to go."""
+    with suppress():  # this is no customer: no e-mail
+        get_user_model().objects.create_superuser(STAFF, f"{STAFF}@example.com", STAFF)
+    deliveries = f"{site}/admin/deferred_signals_outbox/outboxdelivery/"
+    toolbar = "has it" if "debug_toolbar" in settings.INSTALLED_APPS else "would have it, were it installed (make tour)"
+    title("The shop stays open until you press Ctrl-C. A tour:")
+    for number, (where, what) in enumerate(
+        (
+            (f"{site}/", "Sign up and order a book. Below: what ran in which process."),
+            ("", "Break the publisher's webhook there and order again: its report fails twice, and is dead."),
+            (f"{site}/admin/", f"Log in as {bold(STAFF)} with the password {bold(STAFF)}."),
+            (deliveries, "Each durable delivery. Click on the dead one: its attempts, its error, what it carries."),
+            (f"{deliveries}failures/", "The dead ones by cause. Mend the webhook in the shop, then Redeliver here."),
+            (f"{deliveries}dashboard/", "How many wait, run and are dead; the last 24 hours."),
+            (f"{deliveries}map/?app=shop", "Who sends and who listens."),
+            (f"{site}/", f"The debug toolbar: this page {toolbar}. After an order see History, the POST, Switch."),
+        ),
+        start=1,
+    ):
+        say(f"{number}.", bold(where) if where else what)
+        if where:
+            say("", what)
+
+
 def demo(data: Path, broker: str | None, stay: bool) -> bool:
     """Tell the story; return whether all of it was observed."""
     start = time.monotonic()
@@ -212,7 +245,7 @@ def demo(data: Path, broker: str | None, stay: bool) -> bool:
         shop = Shop(processes, data)
         try:
             print(bold("A book shop, each part a process of its own"))
-            shop.open(broker)
+            shop.open(broker, stay)
             ada = shop.ada_signs_up()
             shop.grace_is_rolled_back()
             shop.ada_orders(ada)
@@ -226,7 +259,7 @@ def demo(data: Path, broker: str | None, stay: bool) -> bool:
             print(f"   {styled(32, '✔') if seen else styled(31, '✘')} {text}")
         if all(seen for seen, _ in shop.observed):
             if stay:
-                print(f"\nThe shop stays open at {bold(shop.site)}/ until you press Ctrl-C.", flush=True)
+                tour(shop.site)
                 signal.pause()
             return True
         for name in processes.running:

@@ -4,7 +4,7 @@ import pytest
 
 pytest_plugins = ["tests.kit", "deferred_signals.pytest_plugin"]
 
-BACKENDS = ("Redis or Valkey", "RabbitMQ", "PostgreSQL", "MariaDB", "SQLite")
+BACKENDS = ("Redis or Valkey", "RabbitMQ", "PostgreSQL", "MariaDB", "SQLite", "Chromium")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

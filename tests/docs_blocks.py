@@ -1,9 +1,10 @@
 """Run a Markdown file's Python blocks, in order, in one namespace: ``python -m tests.docs_blocks README.md``.
 
 A block below ``<!-- docs-test: file=shop/receivers.py -->`` is a module of that name instead (a receiver must
-live in one) and is imported where it stands. The outbox is installed for a file that says
-``<!-- docs-test: outbox -->``, and a file may name other settings than the tests' own:
-``<!-- docs-test: settings=tests.settings_of_peers -->``. Blocks in other languages (``console``, ``text``) are not run.
+live in one) and is imported where it stands. Readers see the name above it (docs/conf.py), or what ``as="..."`` behind
+the name says instead. The outbox is installed for a file that says ``<!-- docs-test: outbox -->``, and a file may name
+other settings than the tests' own: ``<!-- docs-test: settings=tests.settings_of_peers -->``. Blocks in other languages
+(``console``, ``text``) are not run.
 """
 
 import importlib
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 BLOCK = re.compile(
-    r"^(?:<!-- docs-test: file=(?P<file>\S+) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"""^(?:<!-- docs-test: file=(?P<file>\S+)(?: as="[^"]*")? -->\n)?```python\n(?P<code>.*?)^```$""",
+    re.MULTILINE | re.DOTALL,
 )
 
 SETTINGS = re.compile(r"^<!-- docs-test: settings=(\S+) -->$", re.MULTILINE)

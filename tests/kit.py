@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
 import pytest
+from celery import Celery
+from celery.app import app_or_default
 from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 from django.dispatch import Signal
 
-from deferred_signals import backends, connect, keeping
+from deferred_signals import Delivery, backends, connect, keeping
+from deferred_signals.backends.celery import CeleryBackend
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.outcome import Outcome
+from deferred_signals.signals import delivery_published, delivery_unpublished
 from tests import receivers
 
 # Time is no property of the codec, and these machines are shared.
@@ -40,6 +45,18 @@ def _closing() -> None:
             self.connection = None
 
     pytest.MonkeyPatch().setattr(SQLite, "close", close_also_in_memory)
+
+
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """Put the environment back: a worker in this process sets levels of logging for all processes after it."""
+    before = dict(os.environ)
+    yield
+    for name in {name for name, _ in before.items() ^ os.environ.items()} - {"PYTEST_CURRENT_TEST"}:
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            del os.environ[name]
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +115,45 @@ def outcome_of(memory: MemoryBackend) -> Callable[[], Outcome]:
         return outcome
 
     return run
+
+
+@pytest.fixture
+def publishes_by(settings: Any) -> Iterator[Callable[[Celery], CeleryBackend]]:
+    """Make an app Celery's current one and publish by it, until the end of the test."""
+    before = app_or_default()
+    settings.DEFERRED_SIGNALS = {"PUBLISH_TIMEOUT": 20}
+    backend = backends.current()
+    assert isinstance(backend, CeleryBackend)
+
+    def publish_by(app: Celery) -> CeleryBackend:
+        app.set_current()
+        backend._ready = False
+        backend._brokers.clear()
+        return backend
+
+    yield publish_by
+    for broker in backend._brokers.values():
+        broker.breaker.close()
+        for lane in broker.free:
+            backend._retire(lane)
+    backend._brokers.clear()
+    before.set_current()
+
+
+@pytest.fixture
+def heard() -> Iterator[dict[str, list[Any]]]:
+    """The ids of those that were told as published, and as not, and why not."""
+    noted: dict[str, list[Any]] = {"published": [], "unpublished": [], "errors": []}
+
+    def published(delivery: Delivery, **kwargs: Any) -> None:
+        noted["published"].append(delivery.id)
+
+    def unpublished(delivery: Delivery, error: Exception, **kwargs: Any) -> None:
+        noted["unpublished"].append(delivery.id)
+        noted["errors"].append(error)
+
+    delivery_published.connect(published)
+    delivery_unpublished.connect(unpublished)
+    yield noted
+    delivery_published.disconnect(published)
+    delivery_unpublished.disconnect(unpublished)

@@ -42,12 +42,20 @@ def of(*members: Any) -> str:
     return seal(json.dumps({"batch": 1, "of": [*members]}, separators=(",", ":")))
 
 
+def members_of(text: str) -> list[Any]:
+    data = json.loads(text)
+    return [{**data["all"], **member} for member in data["of"]]
+
+
 def can_be_dumped(value: Any) -> bool:
     try:
         dump(value).encode()
     except (ValueError, RecursionError):
         return False
     return True
+
+
+OBJECTS = st.dictionaries(st.text(max_size=3), JSON, max_size=3).filter(can_be_dumped)
 
 
 def is_dead_unread(payload: str) -> None:
@@ -91,7 +99,7 @@ class TestWithoutTheKey:
 
     def test_a_member_signed_alone_is_no_batch(self, payload):
         text, _, signature = payload.rpartition(":")
-        (member, *_) = json.loads(text)["of"]
+        (member, *_) = members_of(text)
         is_dead_unread(f"{dump(member)}:{signature}")
 
 
@@ -112,6 +120,9 @@ class TestWithTheKey:
             '{"batch":"1","of":[1]}',
             '{"batch":[],"of":[1]}',
             '{"batch":1,"batch":2,"of":[1]}',
+            '{"batch":1,"all":null,"of":[{}]}',
+            '{"batch":1,"all":[],"of":[{}]}',
+            '{"batch":1,"all":{},"all":{},"of":[{}]}',
             '{"batch":1,"of":[1e999]}',
             '{"batch":1,"of":[NaN]}',
             '{"batch":1,"of":["\\ud800"]}',
@@ -143,7 +154,7 @@ class TestWithTheKey:
     )  # fmt: skip
     @pytest.mark.django_db(transaction=True)
     def test_a_member_that_is_none_is_dead_and_does_not_stop_the_others(self, member, payload, calls):
-        (good, *_) = json.loads(payload.rpartition(":")[0])["of"]
+        (good, *_) = members_of(payload.rpartition(":")[0])
         ended = run_all(of(member, good, member))
         assert [outcome.state for _, outcome in ended] == ["dead", "dead", "succeeded"]
         assert len(calls) == 1
@@ -168,6 +179,14 @@ class TestWithTheKey:
         ended = run_all(seal(json.dumps(data, separators=(",", ":"))))
         assert sorted(outcome.state for _, outcome in ended) == ["dead", "succeeded", "succeeded"]
 
+    @pytest.mark.django_db(transaction=True)
+    def test_what_holds_for_all_holds_where_a_member_says_nothing_else(self, payload, calls):
+        one, two, _ = members_of(payload.rpartition(":")[0])
+        data = {"batch": 1, "all": one, "of": [{}, {"id": "x"}, two, {"id": "y", "kwargs": {}}, {"to": 5}, None]}
+        ended = run_all(seal(json.dumps(data)))
+        assert [delivery and delivery.id for delivery, _ in ended] == [None, None, one["id"], "x", two["id"], "y"]
+        assert [call[2].get("number") for call in calls] == [0, 0, 1, None]
+
     @given(JSON)
     def test_whatever_it_says_it_ends_in_outcomes(self, value):
         for text in (of(value), of(value, value)):
@@ -175,12 +194,20 @@ class TestWithTheKey:
                 assert outcome.state in {"dead", "retry"}
                 assert delivery is None
 
-    @given(JSON, JSON)
-    def test_whatever_stands_in_the_place_of_its_parts_it_is_read_or_refused(self, version, members):
-        text = seal('{"batch":' + json.dumps(version) + ',"of":' + json.dumps(members) + "}")
+    @given(JSON, JSON, JSON)
+    def test_whatever_stands_in_the_place_of_its_parts_it_is_read_or_refused(self, version, shared, members):
+        parts = (json.dumps(version), f'"all":{json.dumps(shared)}', f'"of":{json.dumps(members)}')
+        text = seal('{"batch":' + ",".join(parts) + "}")
         with contextlib.suppress(OpenError, NewerWire):
             assert type(batch.read(text)) is list
 
     @given(st.lists(JSON.filter(can_be_dumped), min_size=1, max_size=20))
     def test_members_are_read_as_they_were_written(self, members):
         assert batch.read(seal(batch.text_of(dump(one) for one in members))) == members
+
+    @given(OBJECTS, st.lists(OBJECTS, min_size=1, max_size=9), st.data())
+    def test_the_rest_of_a_batch_has_the_members_that_it_had(self, shared, owns, data):
+        members = batch.read(seal(batch.text_of(map(dump, owns), dump(shared))))
+        assert members == [{**shared, **own} for own in owns]
+        rest = members[data.draw(st.integers(0, len(members) - 1)) :]
+        assert batch.read(seal(batch.rest_of(rest))) == rest

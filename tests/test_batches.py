@@ -10,6 +10,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.db import transaction
 from django.db.models.signals import post_save
+from django.utils import translation
 
 from deferred_signals import Delivery, Signal, backends, batching, connect, handover, keeping, registry
 from deferred_signals.backends.base import Backend, Failure
@@ -21,7 +22,8 @@ from deferred_signals.outbox import ringing
 from deferred_signals.outbox.backend import DatabaseOutbox
 from deferred_signals.outbox.models import OutboxDelivery
 from deferred_signals.signals import delivery_published, delivery_unpublished
-from tests.receivers import first, on_instance, second, troubled
+from deferred_signals.strict_json import dump
+from tests.receivers import curious, first, on_instance, second, troubled
 from tests.shop.models import Customer
 
 bell: Any = Signal()
@@ -170,14 +172,40 @@ class TestWhatSharesAMessage:
 
 @pytest.mark.django_db(transaction=True)
 class TestTheMessage:
-    def test_its_bytes_are_the_members_envelopes_signed_as_one(self, memory, link):
+    def test_what_its_members_have_in_common_is_written_once_and_all_is_signed_as_one(self, memory, link):
         link(bell, first, batch_size=10)
         ids = ring(2)
         ((delivery, payload),) = memory.payloads
-        assert payload == seal(f'{{"batch":1,"of":[{",".join(member.text for member in delivery.members)}]}}')
         data = json.loads(payload.rpartition(":")[0])
+        assert payload == seal(dump(data))
+        assert [*data] == ["batch", "all", "of"]
+        assert [*data["all"]] == ["v", "to", "signal", "sender", "context"]
+        assert [[*member] for member in data["of"]] == [["id", "at", "kwargs"]] * 2
         assert [member["id"] for member in data["of"]] == ids
+        assert [{**data["all"], **member} for member in data["of"]] == [
+            json.loads(member.text) for member in delivery.members
+        ]
         assert delivery.id not in ids
+
+    def test_a_member_of_another_sender_or_context_says_so(self, memory, link, monkeypatch):
+        found: list[Any] = []
+
+        def inquire(sender: Any, number: int, **kwargs: Any) -> None:
+            found.append((sender, translation.get_language(), number))
+
+        monkeypatch.setattr("tests.receivers.inquiries", [inquire])
+        link(bell, curious, batch_size=10)
+        with transaction.atomic():
+            bell.send(sender=None, number=1)
+            with translation.override("de"):
+                bell.send(sender=None, number=2)
+            bell.send(sender=Customer, number=3)
+            bell.send(sender=None, number=4)
+        ((_, payload),) = memory.payloads
+        lengths = [len(member) for member in json.loads(payload.rpartition(":")[0])["of"]]
+        assert lengths == [3, 8, 8, 3]
+        memory.deliver()
+        assert found == [(None, "en", 1), (None, "de", 2), (Customer, "en", 3), (None, "en", 4)]
 
     def test_it_takes_the_options_of_its_receiver(self, memory, link):
         link(bell, first, batch_size=3, queue="bulk", priority=2, countdown=60, headers={"tenant": "acme"})

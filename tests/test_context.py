@@ -254,7 +254,7 @@ class TestLeaks:
 
 
 def captured() -> tuple[Any, Any]:
-    found = localisation.capture()
+    found, _ = localisation.capture()
     return found["language"], found["timezone"]
 
 

@@ -213,8 +213,8 @@ class TestWhatHasExpired:
     @pytest.mark.django_db(transaction=True)
     def test_several_sends_as_one_expire_with_the_last(self, link, memory, monkeypatch):
         link(rang, receivers.on_instance, coalesce=True, expires=60)
-        clock = types.SimpleNamespace(time=iter([1900000000.0, 1900000005.0]).__next__)
-        monkeypatch.setattr("deferred_signals.deferred_receiver.time", clock)
+        moments = iter([(1900000000.0, "1900000000.0"), (1900000005.0, "1900000005.0")])
+        monkeypatch.setattr("deferred_signals.deferred_receiver.moment", moments.__next__)
         with transaction.atomic():
             customer = Customer.objects.create(name="Ada")
             rang.send(sender=None, instance=customer)

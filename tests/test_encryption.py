@@ -72,7 +72,7 @@ class TestWhatCanBeRead:
         link(whispered, first, encrypt=True)
         [(_, delivery)] = whispered.send(sender=Customer, word=CANARY)
         found = head(waiting(memory))
-        assert list(found) == ["v", "id", "at", "to", "signal", "encrypted"]
+        assert list(found) == ["v", "to", "signal", "id", "at", "encrypted"]
         assert (found["v"], found["id"], found["to"]) == (1, delivery.id, "tests.receivers.first")
         assert found["signal"] == "tests.test_encryption.whispered"
         for secret in (CANARY, "word", "customer", "language"):

@@ -11,7 +11,7 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deferred_signals.envelope import VERSION, Envelope, seal, unseal
+from deferred_signals.envelope import VERSION, Envelope, moment, seal, unseal
 from deferred_signals.exceptions import NewerWire, OpenError
 from deferred_signals.signature import SALT
 
@@ -54,11 +54,20 @@ def test_an_envelope_arrives_as_it_was(sent: Envelope) -> None:
 
 def test_the_text_is_compact_and_says_only_what_is_not_the_default() -> None:
     assert envelope(kwargs={"name": "Zoë"}).to_text() == (
-        '{"v":1,"id":"5b0e7f5c-6a3e-4b52-9a8e-2f6e4f3c1d10","at":1790000000.125,"to":"shop.receivers.welcome",'
-        '"signal":"django.db.models.signals.post_save","sender":null,"kwargs":{"name":"Zoë"},"context":{}}'
+        '{"v":1,"to":"shop.receivers.welcome","signal":"django.db.models.signals.post_save","sender":null,"context":{},'
+        '"id":"5b0e7f5c-6a3e-4b52-9a8e-2f6e4f3c1d10","at":1790000000.125,"kwargs":{"name":"Zoë"}}'
     )
     text = envelope(attempt=2, crashes=1, depth=3, waiting_since=5.5).to_text()
     assert text.endswith(',"attempt":2,"crashes":1,"depth":3,"waiting":5.5}')
+
+
+def test_the_moment_of_a_send_is_told_in_milliseconds_and_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [1790000000.1251, 1790000000.1254, 1790000000.1256, 1790000000.5, 1790000000.1251]
+    told = []
+    for now in times:
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        told.append(moment())
+    assert told == [(number, str(number)) for number in (round(now, 3) for now in times)]
 
 
 def test_the_next_attempt_is_the_same_delivery() -> None:

@@ -23,6 +23,7 @@ FLOORS = {
         "django_signals",
         "changes",
         "keys",
+        "origin",
         "terms",
     },
     5: {"backends", "coalescing"},

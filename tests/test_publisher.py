@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.connection import ConnectionDoesNotExist
 from django.utils.functional import SimpleLazyObject
 
-from deferred_signals import Delivery, Signal, backends, suppress
+from deferred_signals import Delivery, Signal, backends, publisher, suppress
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.envelope import seal
 from deferred_signals.exceptions import EncodeError, NotCarriedError, PublishError
@@ -309,6 +311,54 @@ class TestSeveralDatabases:
         with transaction.atomic(using="other"):
             order_placed.send(sender=None, item=1, using="other")
             assert len(memory.payloads) == 1
+
+
+@real
+class TestTheConnection:
+    """It is asked for once in a transaction; whoever has another one must not be taken for who has this."""
+
+    def test_sends_over_two_databases_wait_each_for_its_own(self, memory, link):
+        link(order_placed, second, using="other")
+        with transaction.atomic():
+            with transaction.atomic(using="other"):
+                for number in range(3):
+                    order_placed.send(sender=None, item=number)
+                assert memory.payloads == []
+            assert [delivery.receiver for delivery, _ in memory.payloads] == ["tests.receivers.second"] * 3
+        assert len(memory.payloads) == 6
+
+    def test_a_coroutine_inside_the_transaction_has_one_of_its_own(self, memory):
+        async def announce() -> None:
+            say("in the coroutine")
+
+        with transaction.atomic():
+            say("first")
+            asyncio.run(announce())
+            assert published(memory) == ["in the coroutine"]
+            say("second")
+        assert published(memory) == ["first", "second"]
+
+    def test_another_thread_has_one_of_its_own(self, memory):
+        with transaction.atomic():
+            say("first")
+            thread = threading.Thread(target=say, args=("in the thread",))
+            thread.start()
+            thread.join()
+            assert published(memory) == ["in the thread"]
+        assert published(memory) == ["first"]
+
+    def test_one_that_takes_its_place_is_used(self, memory):
+        with transaction.atomic(using="other"):
+            Customer(pk=1).save(using="other")
+            old = connections["other"]
+            order_placed.send(sender=None, item=Customer.objects.using("other").get())
+            transaction.set_rollback(True, using="other")
+        del connections["other"]
+        try:
+            assert publisher.connection_of("other") is connections["other"] is not old
+        finally:
+            connections["other"].close()
+            connections["other"] = old
 
 
 class TestInsideTestCase(TestCase):

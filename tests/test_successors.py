@@ -132,7 +132,7 @@ class TestRetries:
         assert messages() == []
 
     def test_a_member_of_a_newer_wire_goes_on_under_an_id_of_its_own(self, payload, perform, messages):
-        text = payload().rpartition(":")[0].replace('{"v":1,', '{"v":9,', 1)
+        text = payload().rpartition(":")[0].replace('"of":[{', '"of":[{"v":9,', 1)
         perform(seal(text))
         (message,) = messages()
         assert payload_in(message).startswith('{"v":9,')
@@ -141,7 +141,7 @@ class TestRetries:
     def test_a_batch_of_a_newer_version_goes_on_as_it_is(self, payload, perform, messages, calls):
         perform(seal(payload().rpartition(":")[0].replace('{"batch":1', '{"batch":2', 1)))
         (message,) = messages()
-        assert payload_in(message).startswith('{"batch":2,"of":[{"v":1,')
+        assert payload_in(message).startswith('{"batch":2,"all":{"v":1,')
         assert not calls
 
     def test_those_that_die_are_the_end_of_the_message(self, payload, perform, messages):

@@ -63,7 +63,7 @@ class Flush:
         part: list[int] = []
         size = 0
         for place, delivery in list(self.open.items()):
-            length = len(delivery.text)
+            length = len(delivery.shared) + len(delivery.own)
             if part and (len(part) == MOST or size + length > LARGEST):
                 yield part
                 part, size = [], 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import traceback
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
 from django.db import IntegrityError, connections, transaction
@@ -116,4 +116,4 @@ def _has_room(alias: str) -> bool:
 def _unopened(payload: str) -> Delivery:
     """What stands for the delivery of a payload, the same for the same one."""
     key = uuid.uuid5(uuid.NAMESPACE_OID, payload)
-    return Delivery(id=str(key), receiver="", signal=None, created=datetime.now(UTC))
+    return Delivery(id=str(key), receiver="", signal=None, at=time.time())

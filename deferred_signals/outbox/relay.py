@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 from contextlib import suppress
+from multiprocessing.connection import wait
 
 from django.db import Error as DatabaseDriverError
 from django.db import connections
@@ -152,6 +152,6 @@ class Relay:
     def _wait(self, seconds: float) -> None:
         """Wait for so many seconds, until a sender calls or until somebody wakes it."""
         heard = [self._woken] if (socket := self._ear.socket) is None else [self._woken, socket]
-        ready = select.select(heard, [], [], max(0.0, seconds))[0]
+        ready = wait(heard, max(0.0, seconds))
         if self._woken in ready:
             os.read(self._woken, 1024)

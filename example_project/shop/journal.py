@@ -37,9 +37,9 @@ def attempt_started(sender: Any, delivery: Delivery, **kwargs: Any) -> None:
 @receiver(delivery_finished)
 def attempt_finished(sender: Any, delivery: Delivery | None, outcome: Any, **kwargs: Any) -> None:
     if delivery is not None:
-        Activity.objects.filter(delivery=delivery.id, attempt=delivery.attempt, pid=os.getpid()).update(
-            finished=timezone.now(), state=outcome.state, note=str(outcome.error or outcome.reason)[:500]
-        )
+        # The line that is open: a delivery that is redelivered counts its attempts anew.
+        mine = Activity.objects.filter(delivery=delivery.id, attempt=delivery.attempt, pid=os.getpid(), state="running")
+        mine.update(finished=timezone.now(), state=outcome.state, note=str(outcome.error or outcome.reason)[:500])
 
 
 @receiver(delivery_unpublished)

@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.utils import timezone
@@ -52,6 +53,20 @@ class Invoice(models.Model):
 
     def __str__(self) -> str:
         return f"invoice {self.pk} for {self.order}"
+
+
+class Webhook(models.Model):
+    """Where orders are reported to; one row. The page can break it, to show what becomes of deliveries then."""
+
+    is_broken = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return "the publisher's webhook"
+
+    @property
+    def url(self) -> str:
+        """An address at which each order is taken, or each is answered with an error."""
+        return f"{settings.PUBLISHER_URL}/{'broken' if self.is_broken else 'orders'}"
 
 
 class Activity(models.Model):

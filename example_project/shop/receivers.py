@@ -1,8 +1,10 @@
 """Who listens, and who of them is slow. ``deferred=True`` is all the difference."""
 
+import json
 import os
 import time
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from django.conf import settings
@@ -12,7 +14,7 @@ from django.db.models.signals import post_save
 from deferred_signals import receiver
 
 from . import journal
-from .models import Book, Invoice, Order, Profile, User
+from .models import Book, Invoice, Order, Profile, User, Webhook
 from .signals import order_completed
 
 
@@ -52,3 +54,22 @@ def write_invoice(sender: type[Order], order: Order, **kwargs: Any) -> None:
     """Deferred and durable: an invoice must not get lost. Atomic: nor must an order have two of them."""
     Invoice.objects.create(order=order, written_by=os.getpid())
     time.sleep(1)  # the printer is slow
+
+
+class WebhookRefused(Exception):
+    """The publisher did not take a report. Says what was answered, and so whatever somebody else's computer says."""
+
+
+# One retry after a second, only because the demo shows what is dead: by default it is tried for longer.
+@receiver(order_completed, deferred=True, durable=True, max_retries=1, retry_backoff=1, retry_jitter=False)
+def report_to_publisher(sender: type[Order], order: Order, **kwargs: Any) -> None:
+    """Deferred and durable: dead because the webhook is broken, it is kept, and can be redelivered when it is mended.
+
+    Says the number of the order, by which the publisher knows a report that comes twice.
+    """
+    report = json.dumps({"order": order.pk, "book": order.book.title}).encode()
+    try:
+        with urlopen(Request(Webhook.objects.get().url, report), timeout=5):
+            pass
+    except HTTPError as refusal:
+        raise WebhookRefused(f"{refusal.status} {refusal.read().decode()[:500]}") from None

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from . import journal
 from .forms import SignUpForm
-from .models import Activity, Book, Order
+from .models import Activity, Book, Order, Webhook
 from .signals import order_completed
 
 
@@ -25,7 +25,7 @@ def news_for(request: HttpRequest) -> dict[str, Any]:
 
 
 def render_home(request: HttpRequest, form: SignUpForm, status: int = 200) -> HttpResponse:
-    context = {"form": form, "books": Book.objects.all(), **news_for(request)}
+    context = {"form": form, "books": Book.objects.all(), "webhook": Webhook.objects.get(), **news_for(request)}
     return render(request, "shop/home.html", context, status=status)
 
 
@@ -67,5 +67,19 @@ def place_order(request: HttpRequest, pk: int) -> HttpResponse:
         journal.write_on_commit("order committed")
         order = Order.objects.create(customer=request.user, book=book)
         order_completed.send(sender=Order, order=order)
-    messages.success(request, f"“{book}” is on its way. Two receivers see to it on a worker.")
+    messages.success(request, f"“{book}” is on its way. Four receivers see to it on a worker.")
+    return redirect("home")
+
+
+@require_POST
+@login_required
+def switch_webhook(request: HttpRequest) -> HttpResponse:
+    """Break the publisher's webhook, or mend it."""
+    is_broken = request.POST.get("is_broken") == "yes"
+    Webhook.objects.update(is_broken=is_broken)
+    journal.write(f"the publisher's webhook is {'broken' if is_broken else 'mended'}")
+    if is_broken:
+        messages.error(request, "The webhook is broken. Order a book, and see its report fail.")
+    else:
+        messages.success(request, "The webhook answers. Dead reports can be redelivered in the admin.")
     return redirect("home")

@@ -18,6 +18,7 @@ import pytest
 from celery import Celery, _state
 from pytest_celery import CeleryTestBroker, CeleryTestSetup, CeleryTestWorker
 
+from tests.book_shop import Chromium
 from tests.servers import MariaDB, PostgreSQL, RabbitMQ, Redis, free_port
 
 from .local_nodes import DOCKER, LocalRabbitMQ, LocalRedis, LocalWorker, Setup, WorkerProcess
@@ -41,7 +42,7 @@ def covered(request: pytest.FixtureRequest, title: str, version: str) -> None:
     request.node.user_properties.append((f"covered {title}", version))
 
 
-def need(request: pytest.FixtureRequest, server: type[Redis | RabbitMQ | PostgreSQL | MariaDB]) -> None:
+def need(request: pytest.FixtureRequest, server: type[Redis | RabbitMQ | PostgreSQL | MariaDB | Chromium]) -> None:
     if missing := server.missing():
         request.node.user_properties.append((f"missing {server.title}", missing))
         (pytest.fail if REQUIRED else pytest.skip)(f"{server.title}: {missing}")

@@ -2,11 +2,11 @@
 
 import json
 import os
-import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ class Shop:
         assert self._sender.stdout
         self._sender.stdin.write(json.dumps([scenario, arguments]) + "\n")
         self._sender.stdin.flush()
-        if not select.select([self._sender.stdout], [], [], DEADLINE)[0]:
+        # Not select.select(), which knows no file descriptors above 1023.
+        if not wait([self._sender.stdout.fileno()], DEADLINE):
             raise TimeoutError(f"{scenario} did not answer in {DEADLINE} s.\n{self.story()}")
         answer = self._sender.stdout.readline()
         assert answer, f"the sender ended in {scenario}.\n{self.story()}"

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import kombu
 import pytest
 from celery import Celery
-from celery.app import app_or_default
 from django.db import transaction
 from kombu import Exchange, Queue
 
-from deferred_signals import Delivery, Signal, backends
+from deferred_signals import Signal
 from deferred_signals.backends.celery import CeleryBackend
 from deferred_signals.backends.producer import Producer
-from deferred_signals.signals import delivery_published, delivery_unpublished
 from tests.receivers import curious, first, second
 from tests.servers import RabbitMQ
 
@@ -43,39 +41,11 @@ def server(request: pytest.FixtureRequest) -> RabbitMQ:
 
 
 @pytest.fixture
-def app(server: RabbitMQ, settings: Any) -> Iterator[Celery]:
-    before = app_or_default()
+def app(server: RabbitMQ, publishes_by: Callable[[Celery], CeleryBackend]) -> Celery:
     app = Celery("project", broker=f"pyamqp://127.0.0.1:{server.port}//", set_as_current=False)
     app.conf.update(task_default_queue=f"confirms-{uuid.uuid4().hex[:8]}")
-    app.set_current()
-    settings.DEFERRED_SIGNALS = {"PUBLISH_TIMEOUT": 20}
-    backend = backends.current()
-    assert isinstance(backend, CeleryBackend)
-    backend._ready = False
-    backend._brokers.clear()
-    yield app
-    for broker in backend._brokers.values():
-        broker.breaker.close()
-    before.set_current()
-
-
-@pytest.fixture
-def told() -> Iterator[dict[str, list[Any]]]:
-    """The ids of those that were told as published, and as not."""
-    heard: dict[str, list[Any]] = {"published": [], "unpublished": [], "errors": []}
-
-    def published(delivery: Delivery, **kwargs: Any) -> None:
-        heard["published"].append(delivery.id)
-
-    def unpublished(delivery: Delivery, error: Exception, **kwargs: Any) -> None:
-        heard["unpublished"].append(delivery.id)
-        heard["errors"].append(error)
-
-    delivery_published.connect(published)
-    delivery_unpublished.connect(unpublished)
-    yield heard
-    delivery_published.disconnect(published)
-    delivery_unpublished.disconnect(unpublished)
+    publishes_by(app)
+    return app
 
 
 def ring(count: int) -> list[str]:
@@ -106,42 +76,42 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_a_flush_waits_once_for_all_of_its_messages(app, link, told, waits):
+def test_a_flush_waits_once_for_all_of_its_messages(app, link, heard, waits):
     link(bell, first)
     ring(1)
     waits.clear()
     ids = ring(50)
     assert len(waits) == 1
-    assert messages(app)[1:] == told["published"][1:] == ids
-    assert not told["unpublished"]
+    assert messages(app)[1:] == heard["published"][1:] == ids
+    assert not heard["unpublished"]
 
 
-def test_the_first_flush_of_a_connection_waits_once_too(app, link, told, waits):
+def test_the_first_flush_of_a_connection_waits_once_too(app, link, heard, waits):
     link(bell, first)
     link(bell, second, queue=f"{app.conf.task_default_queue}-b")
     ids = ring(10)
     assert len(waits) == 1
     assert messages(app) == ids[::2]
     assert messages(app, f"{app.conf.task_default_queue}-b") == ids[1::2]
-    assert told["published"] == ids
+    assert heard["published"] == ids
 
 
-def test_one_message_by_itself_is_waited_for_too(app, link, told, waits):
+def test_one_message_by_itself_is_waited_for_too(app, link, heard, waits):
     link(bell, first)
     ids = ring(1)
     assert len(waits) == 1
-    assert messages(app) == told["published"] == ids
+    assert messages(app) == heard["published"] == ids
 
 
-def test_a_project_that_wants_no_confirms_gets_none(app, link, told, waits):
+def test_a_project_that_wants_no_confirms_gets_none(app, link, heard, waits):
     app.conf.broker_transport_options = {"confirm_publish": False}
     link(bell, first)
     ids = ring(5)
-    assert told["published"] == ids
+    assert heard["published"] == ids
     assert not waits
 
 
-def test_what_a_full_queue_refuses_is_told_and_the_rest_is_there(app, link, told):
+def test_what_a_full_queue_refuses_is_told_and_the_rest_is_there(app, link, heard):
     name = app.conf.task_default_queue
     full = Queue(name, queue_arguments={"x-max-length": 3, "x-overflow": "reject-publish"})
     app.conf.task_queues = [full, Queue(f"{name}-b")]
@@ -151,32 +121,32 @@ def test_what_a_full_queue_refuses_is_told_and_the_rest_is_there(app, link, told
     assert set(messages(app, f"{name}-b")) == set(ids[1::2])
     there = messages(app)
     assert len(there) == 3
-    assert set(told["published"]) == {*there, *ids[1::2]}
-    assert set(told["unpublished"]) == set(ids[::2]) - set(there)
-    assert all("refused the message" in str(error) for error in told["errors"])
+    assert set(heard["published"]) == {*there, *ids[1::2]}
+    assert set(heard["unpublished"]) == set(ids[::2]) - set(there)
+    assert all("refused the message" in str(error) for error in heard["errors"])
 
 
-def test_what_leads_to_no_queue_is_told_and_the_rest_is_there(app, link, told):
+def test_what_leads_to_no_queue_is_told_and_the_rest_is_there(app, link, heard):
     name = app.conf.task_default_queue
     with app.connection_for_write() as connection:
         Exchange(f"{name}-lonely", "direct", channel=connection.default_channel).declare()
     link(bell, first)
     link(bell, curious, exchange=f"{name}-lonely", routing_key="nowhere")
     ids = ring(3)
-    assert sorted(told["unpublished"]) == sorted(ids[1::2])
-    assert all("no queue for the exchange" in str(error) for error in told["errors"])
-    assert set(messages(app)) == set(told["published"]) == set(ids[::2])
+    assert sorted(heard["unpublished"]) == sorted(ids[1::2])
+    assert all("no queue for the exchange" in str(error) for error in heard["errors"])
+    assert set(messages(app)) == set(heard["published"]) == set(ids[::2])
 
 
-def test_an_exchange_that_is_not_there_closes_the_channel_and_costs_only_its_own(app, link, told):
+def test_an_exchange_that_is_not_there_closes_the_channel_and_costs_only_its_own(app, link, heard):
     link(bell, first)
     link(bell, curious, exchange=f"nowhere-{uuid.uuid4().hex}", routing_key="nowhere")
     ids = ring(3)
-    assert sorted(told["unpublished"]) == sorted(ids[1::2])
-    assert set(messages(app)) == set(told["published"]) == set(ids[::2])
+    assert sorted(heard["unpublished"]) == sorted(ids[1::2])
+    assert set(messages(app)) == set(heard["published"]) == set(ids[::2])
 
 
-def test_a_queue_that_is_declared_otherwise_closes_the_channel_and_costs_only_its_own(app, link, told):
+def test_a_queue_that_is_declared_otherwise_closes_the_channel_and_costs_only_its_own(app, link, heard):
     name = app.conf.task_default_queue
     with app.connection_for_write() as connection:
         channel = connection.default_channel
@@ -184,9 +154,9 @@ def test_a_queue_that_is_declared_otherwise_closes_the_channel_and_costs_only_it
     link(bell, first)
     link(bell, curious, queue=f"{name}-b")
     ids = ring(3)
-    assert sorted(told["unpublished"]) == sorted(ids[1::2])
-    assert all("PRECONDITION_FAILED" in str(error) for error in told["errors"])
-    assert set(messages(app)) == set(told["published"]) == set(ids[::2])
+    assert sorted(heard["unpublished"]) == sorted(ids[1::2])
+    assert all("PRECONDITION_FAILED" in str(error) for error in heard["errors"])
+    assert set(messages(app)) == set(heard["published"]) == set(ids[::2])
 
 
 @pytest.fixture
@@ -209,35 +179,35 @@ def at_the_fifth(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], N
     return arm
 
 
-def all_are_there(app: Celery, told: dict[str, list[Any]], ids: list[str]) -> None:
+def all_are_there(app: Celery, heard: dict[str, list[Any]], ids: list[str]) -> None:
     there = messages(app)
-    assert told["published"] == ids
-    assert not told["unpublished"]
+    assert heard["published"] == ids
+    assert not heard["unpublished"]
     assert set(there) == set(ids)
 
 
-def test_a_connection_that_breaks_in_the_midst_costs_nothing(app, link, told, at_the_fifth):
+def test_a_connection_that_breaks_in_the_midst_costs_nothing(app, link, heard, at_the_fifth):
     def breaks(producer: Any) -> None:
         producer.channel.connection.transport.sock.shutdown(socket.SHUT_RDWR)
 
     link(bell, first)
     at_the_fifth(breaks)
-    all_are_there(app, told, ring(20))
+    all_are_there(app, heard, ring(20))
 
 
-def test_a_connection_that_the_broker_closes_in_the_midst_costs_nothing(app, server, link, told, at_the_fifth):
+def test_a_connection_that_the_broker_closes_in_the_midst_costs_nothing(app, server, link, heard, at_the_fifth):
     link(bell, first)
     at_the_fifth(lambda producer: server.ctl("close_all_connections", "the test") and None)
-    all_are_there(app, told, ring(20))
+    all_are_there(app, heard, ring(20))
 
 
-def test_a_channel_that_is_closed_in_the_midst_costs_nothing(app, link, told, at_the_fifth):
+def test_a_channel_that_is_closed_in_the_midst_costs_nothing(app, link, heard, at_the_fifth):
     link(bell, first)
     at_the_fifth(lambda producer: producer.channel.close())
-    all_are_there(app, told, ring(20))
+    all_are_there(app, heard, ring(20))
 
 
-def test_after_a_broken_flush_the_next_is_whole(app, link, told, at_the_fifth):
+def test_after_a_broken_flush_the_next_is_whole(app, link, heard, at_the_fifth):
     def breaks(producer: Any) -> None:
         producer.channel.connection.transport.sock.shutdown(socket.SHUT_RDWR)
 
@@ -245,20 +215,22 @@ def test_after_a_broken_flush_the_next_is_whole(app, link, told, at_the_fifth):
     at_the_fifth(breaks)
     ring(20)
     messages(app)
-    told["published"].clear()
-    all_are_there(app, told, ring(20))
+    heard["published"].clear()
+    all_are_there(app, heard, ring(20))
 
 
-def test_what_is_published_while_the_broker_is_stopped_is_told_as_lost(app, server, link, told, settings, at_the_fifth):
+def test_what_is_published_while_the_broker_is_stopped_is_told_as_lost(
+    app, server, link, heard, settings, at_the_fifth
+):
     settings.DEFERRED_SIGNALS = {"PUBLISH_TIMEOUT": 1}
     link(bell, first)
     ring(1)
     messages(app)
-    told["published"].clear()
+    heard["published"].clear()
     server.kill("SIGSTOP")
     try:
         ids = ring(10)
     finally:
         server.kill("SIGCONT")
-    assert told["unpublished"] == ids
-    assert not told["published"]
+    assert heard["unpublished"] == ids
+    assert not heard["published"]

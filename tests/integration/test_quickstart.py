@@ -38,7 +38,8 @@ def code(text: str) -> list[str]:
 
 
 def files(text: str) -> dict[str, str]:
-    return dict(re.findall(r"^<!-- docs-test: file=(\S+) -->\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    block = r"""^<!-- docs-test: file=(\S+)(?: as="[^"]*")? -->\n```python\n(.*?)^```$"""
+    return dict(re.findall(block, text, re.MULTILINE | re.DOTALL))
 
 
 class Reader:

@@ -139,6 +139,19 @@ class TestTheTimeline:
             State.DEAD: "dead in attempt 1",
         }
 
+    def test_says_once_what_a_delivery_died_of(self, sent):
+        row = put(sent(), State.DEAD, error_type="KeyError", error="none")
+        Attempt.objects.create(row=row, lease=1, attempt=1, outcome="retry", ended=DatabaseNow(), error="no luck")
+        assert [one.error for one in timeline(all_rows().get())] == ["", "no luck", "none"]
+        Attempt.objects.create(row=row, lease=2, attempt=2, outcome="dead", ended=DatabaseNow(), error="none")
+        assert [one.error for one in timeline(all_rows().get())] == ["", "no luck", "none", ""]
+
+    def test_stands_before_all_the_rest_to_the_second(self, sent, browser):
+        row = put(sent(), State.DEAD)
+        said = text_of(browser.get(page(row.number, "change")))
+        assert said.index("<h2>Timeline</h2>") < said.index("field-delivery_id")
+        assert re.search(r"<td>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d</td>", said)
+
     def test_does_without_a_table_that_is_not_made_yet(self, sent, browser, monkeypatch):
         row = put(sent())
         Attempt.objects.create(row=row, lease=1, attempt=1, outcome=Failing.RETRY, ended=DatabaseNow())

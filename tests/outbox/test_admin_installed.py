@@ -52,6 +52,6 @@ def test_the_app_does_without_the_admin(tmp_path):
 
 
 def test_its_templates_and_styles_are_found():
-    for name in ("change_list", "change_form", "dashboard", "failures", "confirm", "base", "pages"):
+    for name in ("change_list", "change_form", "dashboard", "failures", "map", "confirm", "base", "pages"):
         assert get_template(f"admin/deferred_signals_outbox/outboxdelivery/{name}.html")
     assert finders.find("deferred_signals/outbox.css")

@@ -96,14 +96,14 @@ class TestTheList:
     def test_has_nothing_inline_that_a_content_security_policy_would_block(self, payload):
         row = put(payload)
         browser = client_of(*ALL, name="eve")
-        for path in ("", f"{row.number}/change/", "dashboard/", "failures/", f"{row.number}/redeliver/"):
+        for path in ("", f"{row.number}/change/", "dashboard/", "failures/", "map/", f"{row.number}/redeliver/"):
             said = text_of(browser.get(LIST + path))
             assert "deferred_signals/outbox.css" in said
             assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)[^>]*>", said), path
 
 
 class TestWhoMayNot:
-    @pytest.mark.parametrize("path", ["", "1/change/", "1/history/", "dashboard/", "failures/", "1/redeliver/"])
+    @pytest.mark.parametrize("path", ["", "1/change/", "1/history/", "dashboard/", "failures/", "map/", "1/redeliver/"])
     def test_see_deliveries_sees_nothing(self, payload, path):
         row = put(payload)
         browser = client_of("redeliver", "discard")
@@ -240,3 +240,19 @@ class TestTheDatabase:
         settings.DATABASE_ROUTERS = [Router()]
         assert databases.aliases() == ["other"]
         assert databases.default() == "other"
+
+
+class TestWhatAColumnShows:
+    def test_a_state_has_the_colour_of_the_charts(self, payload, browser):
+        put(payload, "dead")
+        assert '<td class="field-standing"><span class="ds-key ds-dead">dead</span></td>' in text_of(browser.get(LIST))
+
+    def test_a_receiver_may_be_broken_after_a_dot_and_is_text(self, payload, browser):
+        put(payload, receiver="shop.<b>.mail")
+        assert '<td class="field-called">shop.<wbr>&lt;b&gt;.<wbr>mail</td>' in text_of(browser.get(LIST))
+
+    def test_the_database_is_shown_only_where_there_are_several(self, payload, browser, monkeypatch):
+        put(payload)
+        assert "field-database" in text_of(browser.get(LIST))
+        monkeypatch.setattr("deferred_signals.outbox.admin.databases.aliases", lambda: ["default"])
+        assert "field-database" not in text_of(browser.get(LIST))

@@ -103,6 +103,12 @@ class TestTheDashboard:
         assert "Finished deliveries: 1 in 24 hours, at most 1 in one of them." in said
         assert '<th scope="row">in the last hour</th><td>1</td><td>0</td><td>0</td>' in said
 
+    def test_says_how_high_a_bar_is(self, payload, browser):
+        assert "Nothing in these hours" in text_of(browser.get(f"{LIST}dashboard/"))
+        for _ in range(3):
+            put(payload, State.SUCCEEDED)
+        assert "The highest bar: 3 in an hour" in text_of(browser.get(f"{LIST}dashboard/"))
+
     def test_shows_which_keys_are_parked(self, payload, browser, monkeypatch):
         dead = put(payload, State.DEAD, order_key="mail:<1>")
         put(payload, State.PENDING, order_key="mail:<1>")

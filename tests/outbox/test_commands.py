@@ -46,7 +46,7 @@ def put(link, memory) -> Put:
         mine = seal(dump({**parse(payload.rpartition(":")[0]), "id": key}))
         envelope = unseal(mine)
         connection = connections[alias]
-        insert(connection, [row_of(connection, Delivery.of(envelope, envelope.to_text()), Origin.SPILLED)])
+        insert(connection, [row_of(connection, Delivery.of(envelope, envelope.texts()), Origin.SPILLED)])
         then = DatabaseNow(-ago)
         ended = {} if state in (State.PENDING, State.RUNNING) else {"due": None, "ring_at": None, "finished": then}
         given = {"payload": mine, "state": state, "created": then, "error_type": "builtins.ValueError", **ended}

@@ -51,7 +51,7 @@ def put(link, memory) -> Put:
         mine = seal(dump({**parse(payload.rpartition(":")[0]), "id": key}))
         envelope = unseal(mine)
         connection = connections[alias]
-        insert(connection, [row_of(connection, Delivery.of(envelope, envelope.to_text()), Origin.DURABLE)])
+        insert(connection, [row_of(connection, Delivery.of(envelope, envelope.texts()), Origin.DURABLE)])
         over = {"due": None, "ring_at": None, "finished": DatabaseNow()}
         ended = {} if state in (State.PENDING, State.RUNNING) else over
         OutboxDelivery.objects.using(alias).filter(delivery_id=key).update(

@@ -200,7 +200,7 @@ class TestADeliveryThatHasARow:
     def spill(self, payload: str, **columns: Any) -> OutboxDelivery:
         envelope = unseal(payload)
         default = connections["default"]
-        insert(default, [row_of(default, Delivery.of(envelope, envelope.to_text()), Origin.SPILLED)])
+        insert(default, [row_of(default, Delivery.of(envelope, envelope.texts()), Origin.SPILLED)])
         rows = OutboxDelivery.objects.filter(delivery_id=envelope.id)
         rows.update(**columns)
         return rows.get()

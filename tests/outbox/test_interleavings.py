@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class Stranger:
     def end(self) -> Any:
         """What came of it."""
         assert self._process.stdout
-        assert select.select([self._process.stdout], [], [], DEADLINE)[0], "no answer"
+        assert wait([self._process.stdout.fileno()], DEADLINE), "no answer"
         said = self._process.stdout.readline()
         assert said, f"it ended: {(self.home / 'log').read_text()}"
         answer = json.loads(said)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 from django.db import connections
@@ -31,8 +31,8 @@ FINISHED = 5000
 
 
 def write(count: int, keys: tuple[str | None, str | None] = (None, None)) -> list[uuid.UUID]:
-    now = datetime.now(UTC)
-    made = [Delivery(str(uuid.uuid4()), "nobody", "", now, text="text", keys=keys) for _ in range(count)]
+    now = time.time()
+    made = [Delivery(str(uuid.uuid4()), "nobody", "", now, own="text", keys=keys) for _ in range(count)]
     connection = connections["default"]
     insert(connection, [row_of(connection, delivery) for delivery in made])
     return [uuid.UUID(delivery.id) for delivery in made]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from contextlib import AbstractContextManager
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -183,7 +182,7 @@ def test_the_rows_are_what_was_committed_and_each_of_them_is_rung_for(link, memo
         send = post_save.send
         # Each send has a time of its own. Of two in one millisecond the rows can be equal, and then to be one is right.
         ticks = itertools.count(1_800_000_000)
-        patch.setattr(deferred_receiver, "time", SimpleNamespace(time=lambda: next(ticks)))
+        patch.setattr(deferred_receiver, "moment", lambda: (tick := next(ticks), str(tick)))
         patch.setattr(post_save, "send", lambda *args, **kwargs: world.responses.extend(send(*args, **kwargs)))
         world.run(program)
     assert not list(bulk._batches)

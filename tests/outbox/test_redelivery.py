@@ -50,7 +50,7 @@ def put(payload: str, state: str = State.DEAD, /, **columns: Any) -> OutboxDeliv
     """A row with this payload, as it would be in that state."""
     envelope = unseal(payload, of_any_age=True)
     connection = connections["default"]
-    insert(connection, [row_of(connection, Delivery.of(envelope, envelope.to_text()), Origin.SPILLED)])
+    insert(connection, [row_of(connection, Delivery.of(envelope, envelope.texts()), Origin.SPILLED)])
     rows = DEFAULT.filter(delivery_id=envelope.id)
     ended: dict[str, Any] = {"due": None, "ring_at": None, "finished": DatabaseNow()} if state == State.DEAD else {}
     rows.update(**{"payload": payload, "state": state, "error": "no luck", **ended, **columns})

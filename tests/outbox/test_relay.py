@@ -2,12 +2,14 @@
 
 import itertools
 import os
+import resource
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -1090,6 +1092,19 @@ class TestRunning:
         with caplog.at_level("INFO", "deferred_signals"):
             one.run()
         assert "could not say that it ends" in caplog.text
+
+    def test_it_also_runs_in_a_process_with_more_than_a_thousand_files(self, running, memory, send):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+        with open(os.devnull) as first, ExitStack() as files:  # noqa: PTH123 - no more than a file
+            while (number := os.dup(first.fileno())) < 1100:
+                files.callback(os.close, number)
+            files.callback(os.close, number)
+            send(1)
+            age(60)
+            one = running()
+            wait_until(lambda: rung_for(memory), "the row is rung for")
+            end(one)
 
 
 class TestDraining:

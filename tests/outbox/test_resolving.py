@@ -259,7 +259,7 @@ def put(link, sent) -> Put:
         mine = changed(payload, lambda data: data.update(id=key))
         envelope = unseal(mine)
         connection = connections[alias]
-        insert(connection, [row_of(connection, Delivery.of(envelope, envelope.to_text()), Origin.SPILLED)])
+        insert(connection, [row_of(connection, Delivery.of(envelope, envelope.texts()), Origin.SPILLED)])
         OutboxDelivery.objects.using(alias).filter(delivery_id=key).update(
             **{"payload": mine, "state": state, **columns}
         )

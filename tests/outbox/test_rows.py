@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -39,8 +40,8 @@ HOSTILE = [
 
 def delivery(text: str = "text", **given: Any) -> Delivery:
     """A delivery as a send makes it."""
-    usual: dict[str, Any] = {"receiver": "tests.receivers.first", "signal": "signal", "created": datetime.now(UTC)}
-    return Delivery(**{"id": str(uuid.uuid4()), **usual, "text": text, **given})
+    usual: dict[str, Any] = {"receiver": "tests.receivers.first", "signal": "signal", "at": time.time()}
+    return Delivery(**{"id": str(uuid.uuid4()), **usual, "own": text, **given})
 
 
 def write(deliveries: Iterable[Delivery], origin: Origin = Origin.DURABLE) -> list[Any]:

@@ -14,11 +14,12 @@ from deferred_signals.envelope import Envelope
 
 BEFORE = envelope.VERSION
 NEXT = BEFORE + 1
-_to_text, _read, _text = Envelope.to_text, envelope._read, Arguments.text
+_texts, _read, _text = Envelope.texts, envelope._read, Arguments.text
 
 
-def to_text(self: Envelope) -> str:
-    return json.dumps(_renamed(json.loads(_to_text(self)), "kwargs", "arguments"))
+def texts(self: Envelope) -> tuple[str, str]:
+    shared, own = _texts(self)
+    return shared, json.dumps(_renamed(json.loads(own), "kwargs", "arguments"))
 
 
 def read(data: Any, max_age: float | None) -> Envelope:
@@ -35,7 +36,7 @@ def _renamed(data: dict[str, Any], old: str, new: str) -> dict[str, Any]:
 def install() -> None:
     envelope.VERSION = NEXT
     envelope._read = read
-    Envelope.to_text = to_text  # type: ignore[method-assign]
+    Envelope.texts = texts  # type: ignore[method-assign]
     # What is written as text at once has the words of this version.
     Arguments.text = lambda *args: None  # type: ignore[method-assign]
 
@@ -49,5 +50,5 @@ def installed() -> Iterator[None]:
     finally:
         envelope.VERSION = BEFORE
         envelope._read = _read
-        Envelope.to_text = _to_text  # type: ignore[method-assign]
+        Envelope.texts = _texts  # type: ignore[method-assign]
         Arguments.text = _text  # type: ignore[method-assign]

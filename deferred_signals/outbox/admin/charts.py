@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -16,7 +17,7 @@ Hour = Mapping[str, int]
 
 def bars(title: str, hours: Sequence[Hour]) -> SafeString:
     """A chart of hours, the last of which is the one that ends now."""
-    most = max((sum(hour.values()) for hour in hours), default=0)
+    most = _most(hours)
     width = len(hours) * (_WIDTH + _GAP)
     drawn = format_html_join("", "<g><title>{}</title>{}</g>", _drawn(hours, most))
     return format_html(
@@ -30,6 +31,22 @@ def bars(title: str, hours: Sequence[Hour]) -> SafeString:
         width,
         HEIGHT,
     )
+
+
+def with_numbers(title: str, hours: Sequence[Hour]) -> dict[str, Any]:
+    """The same for a template, and all that it shows as text."""
+    return {
+        "title": title,
+        "svg": bars(title, hours),
+        "ago": len(hours),
+        "most": _most(hours),
+        "kinds": list(hours[0]),
+        "hours": [(when(index, len(hours)), list(hour.values())) for index, hour in reversed([*enumerate(hours)])],
+    }
+
+
+def _most(hours: Sequence[Hour]) -> int:
+    return max((sum(hour.values()) for hour in hours), default=0)
 
 
 def when(index: int, of: int) -> str:

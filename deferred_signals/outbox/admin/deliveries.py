@@ -13,7 +13,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
@@ -35,7 +35,7 @@ else:
 class DeliveryAdmin(Facts, Base):
     """What there is of deliveries, and what can be done with them."""
 
-    list_display = ("delivery", "state", "receiver", "age", "tried", "origin", "database")
+    list_display = ("delivery", "standing", "called", "age", "tried", "origin", "database")
     list_display_links = None
     list_filter = (DatabaseFilter, StateFilter, ReceiverFilter, OriginFilter, AgeFilter)
     search_fields = ("delivery_id", "receiver")  # that there is a search; see get_search_results
@@ -55,6 +55,11 @@ class DeliveryAdmin(Facts, Base):
         """The rows of the database that the request names."""
         rows = databases.rows(databases.alias_of(request)).order_by("-number")
         return rows.annotate(asked=DatabaseNow()).defer("payload", "error", "traceback")
+
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        """Without the database where there is only one to choose."""
+        shown = self.list_display
+        return shown if len(databases.aliases()) > 1 else tuple(name for name in shown if name != "database")
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Only what the filters ask: any other could look for what a payload hides, or take the database for long.
@@ -77,6 +82,16 @@ class DeliveryAdmin(Facts, Base):
         """A link to it, in its database."""
         link = pages.url(self, "change", row.number) + databases.query(self.database(row))
         return format_html('<a href="{}">{}</a>', link, row.delivery_id)
+
+    @admin.display(description="state")
+    def standing(self, row: OutboxDelivery) -> SafeString:
+        """Its state, with the colour of that in the charts."""
+        return format_html('<span class="ds-key ds-{}">{}</span>', row.state, row.get_state_display())
+
+    @admin.display(description="receiver")
+    def called(self, row: OutboxDelivery) -> SafeString:
+        """Its receiver, which a narrow list may break after a dot."""
+        return format_html_join(SafeString(".<wbr>"), "{}", ((part,) for part in row.receiver.split(".")))
 
     @admin.display(description="age")
     def age(self, row: Any) -> str:

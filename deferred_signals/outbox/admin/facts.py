@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -75,10 +75,14 @@ def _events(row: OutboxDelivery) -> Iterator[Event]:
     alias = str(row._state.db)
     yield Event("created", f"written ({row.get_origin_display()})", at=row.created)
     lines: Any = row.attempts.using(alias).order_by("number") if attempts.are_kept(alias) else ()
+    last = None
     for one in lines:
         what = f"attempt {one.attempt}: {one.get_outcome_display()}"
-        yield Event(one.outcome, what, one.started, one.ended, one.worker, one.error_type, one.error)
-    yield _standing(row)
+        last = Event(one.outcome, what, one.started, one.ended, one.worker, one.error_type, one.error)
+        yield last
+    now = _standing(row)
+    # What it died of is not said twice.
+    yield replace(now, error_type="", error="") if last is not None and last.error == now.error else now
 
 
 def _standing(row: OutboxDelivery) -> Event:

@@ -1,4 +1,4 @@
-"""The pages beside the list: the dashboard, the groups of failures, and the questions before something is done."""
+"""The pages beside the list: dashboard, failures in groups, signal map, and the questions before something is done."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from deferred_signals.outbox.models import OutboxDelivery
 from . import charts, databases
 from .acts import ACTS, DISCARD, Act, deliveries, perform, require
 from .figures import PARKED, Figures, figures
+from .mapped import mapped
 
 #: Deliveries that a question shows.
 SHOWN = 20
@@ -57,18 +58,7 @@ def _for(seconds: float | None) -> str:
 
 def _charts(found: Figures) -> list[dict[str, Any]]:
     shown = [("Finished deliveries", found.finished), ("Failed attempts", found.failed)]
-    return [
-        {
-            "title": title,
-            "svg": charts.bars(title, hours),
-            "kinds": list(hours[0]),
-            "hours": [
-                (charts.when(index, len(hours)), list(hour.values())) for index, hour in reversed([*enumerate(hours)])
-            ],
-        }
-        for title, hours in shown
-        if hours
-    ]
+    return [charts.with_numbers(title, hours) for title, hours in shown if hours]
 
 
 def failed(model_admin: Any, request: HttpRequest) -> HttpResponse:
@@ -80,8 +70,17 @@ def failed(model_admin: Any, request: HttpRequest) -> HttpResponse:
     return render(model_admin, request, "failures", "Failures by cause", alias, more)
 
 
-#: Other parts of the library may append theirs.
-PAGES = (Page("dashboard", "Dashboard", dashboard), Page("failures", "Failures", failed))
+def signal_map(model_admin: Any, request: HttpRequest) -> HttpResponse:
+    """Who sends and who listens. Of no database; the links go on with the one that they came with."""
+    alias = _allowed_alias(model_admin, request)
+    return render(model_admin, request, "map", "Signal map", alias, mapped(request))
+
+
+PAGES = (
+    Page("dashboard", "Dashboard", dashboard),
+    Page("failures", "Failures", failed),
+    Page("map", "Signal map", signal_map),
+)
 
 
 def act_on_one(model_admin: Any, request: HttpRequest, number: int, act: Act) -> HttpResponse:

@@ -1,19 +1,13 @@
 import os
 
 from django.apps import AppConfig
-from django.db import connection
-from django_tenants.utils import schema_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
 from deferred_signals import register_carrier
 
-from . import tracing
-
-
-def current_schema():
-    return connection.schema_name
+from . import tenants, tracing
 
 
 def _to_line(span):
@@ -24,7 +18,7 @@ class CarriersConfig(AppConfig):
     name = "tests.integration.project.carriers"
 
     def ready(self) -> None:
-        register_carrier("tenant", capture=current_schema, restore=schema_context)
+        tenants.let_the_tenant_travel()
         register_carrier("trace", capture=tracing.capture, restore=tracing.restore)
         provider = TracerProvider()
         file = open(os.environ["SHOP_JOURNAL"] + ".spans", "a")  # noqa: PTH123, SIM115 - open as long as the process
