@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from . import batch, conf, encryption
 from .delivery import Delivery
+from .parts import in_parts
 
 
 def batched(deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -21,7 +22,8 @@ def batched(deliveries: Sequence[Delivery]) -> list[Delivery]:
     for places in groups.values():
         # So many at least that several workers can have some of them.
         size = min(deliveries[places[0]].options.batch_size, -(-len(places) // conf.current().parallelism))
-        for part in _parts(deliveries, places, size):
+        sizes = (_bytes(deliveries[place].text) for place in places)
+        for part in in_parts(places, sizes, size, conf.current().max_size):
             if len(part) > 1:
                 first, *others = part
                 standing[first] = _batch([deliveries[place] for place in part])
@@ -30,19 +32,9 @@ def batched(deliveries: Sequence[Delivery]) -> list[Delivery]:
     return [delivery for delivery in standing if delivery is not None]
 
 
-def _parts(deliveries: Sequence[Delivery], places: list[int], size: int) -> Iterator[list[int]]:
-    part: list[int] = []
-    length, largest = 0, conf.current().max_size
-    for place in places:
-        text = deliveries[place].text
-        # What encryption adds is in the room that a worker leaves.
-        more = (len(text) if text.isascii() else len(text.encode())) + 1
-        if part and (len(part) == size or length + more > largest):
-            yield part
-            part, length = [], 0
-        part.append(place)
-        length += more
-    yield part
+def _bytes(text: str) -> int:
+    """The bytes of a member and its comma; what encryption adds is in the room that a worker leaves."""
+    return (len(text) if text.isascii() else len(text.encode())) + 1
 
 
 def _batch(members: list[Delivery]) -> Delivery:
