@@ -14,12 +14,12 @@ from celery.app import app_or_default
 from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 from django.dispatch import Signal
 
-from deferred_signals import Delivery, backends, connect, keeping, prefetch
+from deferred_signals import Delivery, backends, connect, keeping
 from deferred_signals.backends.celery import CeleryBackend
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.outcome import Outcome
 from deferred_signals.signals import delivery_finished, delivery_published, delivery_started, delivery_unpublished
-from tests import ahead, receivers
+from tests import receivers
 
 # Time is no property of the codec, and these machines are shared.
 hypothesis.settings.register_profile(
@@ -175,12 +175,3 @@ def told() -> Iterator[list[tuple[str, Any, Any]]]:
     yield noted
     delivery_started.disconnect(started)
     delivery_finished.disconnect(finished)
-
-
-@pytest.fixture
-def reads_ahead(settings: Any, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the tests of reading ahead: batches of ``ahead.bell`` are not divided."""
-    settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "PARALLELISM": 1}
-    link(ahead.bell, receivers.curious, batch_size=1000)
-    # On a busy machine no row gets too old between two receivers.
-    monkeypatch.setattr(prefetch, "FRESH", 3600.0)

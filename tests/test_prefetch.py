@@ -20,7 +20,7 @@ from deferred_signals.codec import Encoder
 from deferred_signals.prefetch import Rows, references_in
 from deferred_signals.references import Reference
 from tests import receivers
-from tests.ahead import customers, elsewhere, got, selects, send, succeeded
+from tests.ahead import customers, elsewhere, got, reads_ahead, selects, send, succeeded  # noqa: F401 - a fixture
 from tests.shop.models import (
     Account,
     Article,

@@ -16,7 +16,7 @@ from deferred_signals.envelope import seal
 from deferred_signals.exceptions import DecodeError, NewerWire, UnknownName
 from deferred_signals.strict_json import dump
 from tests import receivers
-from tests.ahead import customers, got, selects, send, succeeded
+from tests.ahead import customers, got, reads_ahead, selects, send, succeeded  # noqa: F401 - a fixture
 from tests.shop.models import (
     Article,
     Customer,
