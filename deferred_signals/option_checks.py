@@ -10,6 +10,8 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from django.utils.inspect import func_accepts_kwargs
 
+from .value_checks import flag, one_of, whole
+
 _PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 _NAME = re.compile(r"[\w.:<>-]{1,200}")
 
@@ -27,12 +29,6 @@ def _text(value: Any) -> Any:
 def check_name(value: Any) -> Any:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ValueError("a string of letters, digits, dots, dashes and colons, at most 200 characters")
-    return value
-
-
-def _flag(value: Any) -> Any:
-    if not isinstance(value, bool):
-        raise ValueError("True or False")
     return value
 
 
@@ -117,12 +113,6 @@ _PROTOCOL = frozenset(
 _LARGEST_BATCH = 10_000
 
 
-def _size(value: Any) -> Any:
-    if type(value) is not int or not 0 < value <= _LARGEST_BATCH:
-        raise ValueError(f"a whole number from 1 to {_LARGEST_BATCH}")
-    return value
-
-
 def _is_asked_at_send(value: Any) -> bool:
     return callable(value) and not iscoroutinefunction(value) and func_accepts_kwargs(value)
 
@@ -144,34 +134,25 @@ def _key(value: Any) -> Any:
     return value
 
 
-def _one_of(*words: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if value not in words:
-            raise ValueError(" or ".join(f'"{word}"' for word in words))
-        return value
-
-    return check
-
-
 #: By the option's name; each returns the value as it is kept, or raises ValueError with what it must be.
 CHECKS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("queue", "routing_key", "exchange", "using"), _text),
     **dict.fromkeys(("countdown", "expires", "time_limit", "soft_time_limit", "retry_backoff_max"), _seconds),
     **dict.fromkeys(("priority", "max_retries"), _count),
-    **dict.fromkeys(("ignore_result", "retry_jitter", "on_commit", "deliver_raw"), _flag),
-    **dict.fromkeys(("coalesce", "changes", "encrypt", "durable", "atomic"), _flag),
+    **dict.fromkeys(("ignore_result", "retry_jitter", "on_commit", "deliver_raw"), flag),
+    **dict.fromkeys(("coalesce", "changes", "encrypt", "durable", "atomic"), flag),
     **dict.fromkeys(("autoretry_for", "dont_autoretry_for"), _exceptions),
     "headers": _mapping,
     "retry_backoff": _backoff,
     "name": check_name,
     "aliases": _names,
     **dict.fromkeys(("fields", "exclude"), _field_names),
-    "oversize": _one_of("raise", "log"),
+    "oversize": one_of("raise", "log"),
     "when": _condition,
-    "instance": _one_of("reference", "snapshot"),
-    "missing": _one_of("discard", "retry", "dead"),
+    "instance": one_of("reference", "snapshot"),
+    "missing": one_of("discard", "retry", "dead"),
     **dict.fromkeys(("order_by", "unique"), _key),
-    "on_dead": _one_of("park", "pass"),
+    "on_dead": one_of("park", "pass"),
     "debounce": _seconds,
-    "batch_size": _size,
+    "batch_size": whole(1, _LARGEST_BATCH),
 }

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from .value_checks import flag, one_of, whole
+
 #: Seconds of the longest timedelta.
 _LONGEST = timedelta.max.total_seconds()
 
@@ -35,21 +37,9 @@ def _count(value: Any) -> int:
     return value
 
 
-def _depth(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _DEEPEST:
-        raise ValueError(f"a whole number from 1 to {_DEEPEST}")
-    return value
-
-
 def _backend(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError('"celery", "immediate", "memory" or the dotted path of a Backend class')
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("True or False")
     return value
 
 
@@ -82,24 +72,15 @@ def _fernet_keys(value: Any) -> tuple[str | bytes, ...] | None:
     return keys
 
 
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in words:
-            raise ValueError(" or ".join(f'"{word}"' for word in words))
-        return str(value)
-
-    return check
-
-
 #: By the name of the field; each returns the value as it is kept, or raises ValueError with what it must be.
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "backend": _backend,
     "signing_keys": _keys,
     "max_age": _optional_seconds,
-    "encrypt": _flag,
+    "encrypt": flag,
     "encryption_keys": _fernet_keys,
     "max_size": _count,
-    "max_depth": _depth,
+    "max_depth": whole(1, _DEEPEST),
     "publish_timeout": _seconds,
     "parallelism": _count,
     "release_window": _seconds,
@@ -107,11 +88,11 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "crash_limit": _count,
     "chain_limit": _count,
     "self_limit": _count,
-    "durable": _flag,
-    "outside_transaction": _one_of("warn", "raise", "ignore"),
+    "durable": flag,
+    "outside_transaction": one_of("warn", "raise", "ignore"),
     "lease": _seconds,
     "ring_again": _seconds,
     "retention": _optional_seconds,
-    "relay": _flag,
-    "notify": _flag,
+    "relay": flag,
+    "notify": flag,
 }

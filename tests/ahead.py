@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from deferred_signals import Signal, backends
+from deferred_signals import Signal, backends, prefetch
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.batch_run import Run
 
+from .receivers import curious
 from .shop.models import Customer
 
 bell: Any = Signal()
+
+
+@pytest.fixture
+def reads_ahead(settings: Any, link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of ``bell`` are not divided."""
+    settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "PARALLELISM": 1}
+    link(bell, curious, batch_size=1000)
+    # On a busy machine no row gets too old between two receivers.
+    monkeypatch.setattr(prefetch, "FRESH", 3600.0)
 
 
 def send(*values: Any, name: str = "instance") -> str:

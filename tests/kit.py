@@ -18,7 +18,7 @@ from deferred_signals import Delivery, backends, connect, keeping
 from deferred_signals.backends.celery import CeleryBackend
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.outcome import Outcome
-from deferred_signals.signals import delivery_published, delivery_unpublished
+from deferred_signals.signals import delivery_finished, delivery_published, delivery_started, delivery_unpublished
 from tests import receivers
 
 # Time is no property of the codec, and these machines are shared.
@@ -157,3 +157,21 @@ def heard() -> Iterator[dict[str, list[Any]]]:
     yield noted
     delivery_published.disconnect(published)
     delivery_unpublished.disconnect(unpublished)
+
+
+@pytest.fixture
+def told() -> Iterator[list[tuple[str, Any, Any]]]:
+    """What observers are told of runs: which signal, the delivery, the outcome."""
+    noted: list[tuple[str, Any, Any]] = []
+
+    def started(delivery: Any, **kwargs: Any) -> None:
+        noted.append(("started", delivery, None))
+
+    def finished(delivery: Any, outcome: Outcome, **kwargs: Any) -> None:
+        noted.append(("finished", delivery, outcome))
+
+    delivery_started.connect(started)
+    delivery_finished.connect(finished)
+    yield noted
+    delivery_started.disconnect(started)
+    delivery_finished.disconnect(finished)

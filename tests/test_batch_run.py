@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from deferred_signals.batch_run import Run, run_all
 from deferred_signals.envelope import seal, unseal
 from deferred_signals.exceptions import NewerWire, OpenError, UnknownReceiver, WorkerLost
 from deferred_signals.outcome import Outcome
-from deferred_signals.signals import delivery_finished, delivery_started
 from tests import receivers
 from tests.receivers import curious, first, on_instance, troubled
 from tests.shop.models import Customer
@@ -50,24 +48,6 @@ def changed(payload: str, place: int, **changes: Any) -> str:
     data = json.loads(payload.rpartition(":")[0])
     data["of"][place] |= changes
     return seal(json.dumps(data))
-
-
-@pytest.fixture
-def told() -> Iterator[list[tuple[str, Any, Any]]]:
-    """What observers are told: which signal, the delivery, the outcome."""
-    heard: list[tuple[str, Any, Any]] = []
-
-    def started(delivery: Any, **kwargs: Any) -> None:
-        heard.append(("started", delivery, None))
-
-    def finished(delivery: Any, outcome: Outcome, **kwargs: Any) -> None:
-        heard.append(("finished", delivery, outcome))
-
-    delivery_started.connect(started)
-    delivery_finished.connect(finished)
-    yield heard
-    delivery_started.disconnect(started)
-    delivery_finished.disconnect(finished)
 
 
 class TestEachMember:

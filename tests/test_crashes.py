@@ -43,7 +43,7 @@ from deferred_signals.calling import call
 from deferred_signals.envelope import Envelope, seal
 from deferred_signals.exceptions import NewerWire, OpenError, ReceiverInterrupted, WorkerLost
 from deferred_signals.outcome import LONGEST_COUNTDOWN, LONGEST_WAIT, Outcome, crashed
-from deferred_signals.signals import delivery_finished, delivery_started
+from deferred_signals.signals import delivery_finished
 from deferred_signals.tasks import deliver
 from deferred_signals.worker_request import DeliveryRequest
 from tests import receivers
@@ -71,24 +71,6 @@ def payload(link, memory: MemoryBackend) -> str:
     link(rang, troubled)
     rang.send(sender=None)
     return memory.payloads.pop()[1]
-
-
-@pytest.fixture
-def told() -> Iterator[list[tuple[str, Any, Any]]]:
-    """What observers are told: which signal, the delivery, the outcome."""
-    heard: list[tuple[str, Any, Any]] = []
-
-    def started(delivery: Any, **kwargs: Any) -> None:
-        heard.append(("started", delivery, None))
-
-    def finished(delivery: Any, outcome: Outcome, **kwargs: Any) -> None:
-        heard.append(("finished", delivery, outcome))
-
-    delivery_started.connect(started)
-    delivery_finished.connect(finished)
-    yield heard
-    delivery_started.disconnect(started)
-    delivery_finished.disconnect(finished)
 
 
 class TestWhatCameBack:

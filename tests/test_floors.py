@@ -51,7 +51,18 @@ FLOORS = {
         "greenlets",
         "bell",
     },
-    0: {"exceptions", "ids", "conf", "signals", "suppression", "strict_json", "setting_checks", "failpoints"},
+    0: {
+        "exceptions",
+        "ids",
+        "conf",
+        "signals",
+        "suppression",
+        "strict_json",
+        "parts",
+        "failpoints",
+        "value_checks",
+        "setting_checks",
+    },
 }
 # May import any floor; no floor imports them.
 BESIDE = {

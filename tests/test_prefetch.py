@@ -20,8 +20,7 @@ from deferred_signals.codec import Encoder
 from deferred_signals.prefetch import Rows, references_in
 from deferred_signals.references import Reference
 from tests import receivers
-from tests.ahead import bell, customers, elsewhere, got, selects, send, succeeded
-from tests.receivers import curious
+from tests.ahead import customers, elsewhere, got, reads_ahead, selects, send, succeeded  # noqa: F401 - a fixture
 from tests.shop.models import (
     Account,
     Article,
@@ -37,17 +36,12 @@ from tests.shop.models import (
     Wrapping,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+    pytest.mark.usefixtures("reads_ahead"),
+]
 
 Inquire = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def _ready(settings: Any, link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "PARALLELISM": 1}
-    link(bell, curious, batch_size=1000)
-    # On a busy machine no row gets too old between two receivers.
-    monkeypatch.setattr(prefetch, "FRESH", 3600.0)
 
 
 class TestHowManyQueries:

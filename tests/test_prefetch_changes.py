@@ -9,7 +9,6 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from deferred_signals import prefetch
 from deferred_signals.batch import text_of
 from deferred_signals.batch_run import run_all
 from deferred_signals.codec import Encoder
@@ -17,8 +16,7 @@ from deferred_signals.envelope import seal
 from deferred_signals.exceptions import DecodeError, NewerWire, UnknownName
 from deferred_signals.strict_json import dump
 from tests import receivers
-from tests.ahead import bell, customers, got, selects, send, succeeded
-from tests.receivers import curious
+from tests.ahead import customers, got, reads_ahead, selects, send, succeeded  # noqa: F401 - a fixture
 from tests.shop.models import (
     Article,
     Customer,
@@ -28,17 +26,12 @@ from tests.shop.models import (
     Regular,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+    pytest.mark.usefixtures("reads_ahead"),
+]
 
 Inquire = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def _ready(settings: Any, link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "PARALLELISM": 1}
-    link(bell, curious, batch_size=1000)
-    # On a busy machine no row gets too old between two receivers.
-    monkeypatch.setattr(prefetch, "FRESH", 3600.0)
 
 
 def save(row: Customer) -> None:

@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from ..delivery import Delivery
+from ..parts import in_parts
 from .base import Failure
 
 #: Deliveries that are published together, and characters of their texts: what may be published twice when a connection
@@ -58,18 +59,10 @@ class Flush:
         """Called once by either side, lane and caller: True for the one that comes first."""
         return self._claim.acquire(blocking=False)
 
-    def parts(self) -> Iterator[list[int]]:
+    def parts(self) -> Iterator[Sequence[int]]:
         """The places of deliveries that may be published together."""
-        part: list[int] = []
-        size = 0
-        for place, delivery in list(self.open.items()):
-            length = len(delivery.shared) + len(delivery.own)
-            if part and (len(part) == MOST or size + length > LARGEST):
-                yield part
-                part, size = [], 0
-            part.append(place)
-            size += length
-        yield part
+        sizes = [len(delivery.shared) + len(delivery.own) for delivery in self.open.values()]
+        return in_parts(list(self.open), sizes, MOST, LARGEST)
 
     def fail(self, place: int, error: Exception) -> None:
         """Note why a delivery could not be published."""

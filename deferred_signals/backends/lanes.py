@@ -9,7 +9,7 @@ connection is the lane's, so nothing of it is shared with other threads or, afte
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import cast
@@ -79,7 +79,7 @@ class Lane:
             for place in list(flush.open):
                 flush.fail(place, error)
 
-    def _publish_part(self, part: list[int], flush: Flush) -> None:
+    def _publish_part(self, part: Sequence[int], flush: Flush) -> None:
         if len(part) > 1 and flush.is_plain and self.messenger.producer.can_wait_once and not flush.abandoned:
             part = self._publish_together(part, flush)
         for place in part:
@@ -94,7 +94,7 @@ class Lane:
             else:
                 del flush.open[place]
 
-    def _publish_together(self, part: list[int], flush: Flush) -> list[int]:
+    def _publish_together(self, part: Sequence[int], flush: Flush) -> Sequence[int]:
         """Publish many with one answer of the broker's; return those of which it is uncertain whether it has them.
 
         They are published once more, each by itself, where it is seen what is wrong with which of them. Those that it

@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -76,21 +77,29 @@ def _put_back() -> None:
     delivery_unpublished.disconnect(dispatch_uid=__name__)
 
 
+@contextmanager
+def _timing() -> Iterator[Callable[[], float]]:
+    """What tells, after the block, how many seconds it took without those spent in deferred receivers."""
+    spent: list[float] = []
+    took = 0.0
+    token = _deferred.set(spent)
+    began = time.perf_counter()
+    try:
+        yield lambda: took - sum(spent)
+    finally:
+        took = time.perf_counter() - began
+        _deferred.reset(token)
+
+
 def _timed(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def send(self: Signal, *args: Any, **named: Any) -> Any:
         recording = _current.get()
         if recording is None:
             return method(self, *args, **named)
-        spent: list[float] = []
-        token = _deferred.set(spent)
-        began = time.perf_counter()
-        try:
+        with _timing() as inline_seconds:
             answers = method(self, *args, **named)
-        finally:
-            took = time.perf_counter() - began
-            _deferred.reset(token)
-        _note_inline(recording, self, args, named, answers, took - sum(spent))
+        _note_inline(recording, self, args, named, answers, inline_seconds())
         return answers
 
     return send
@@ -102,15 +111,9 @@ def _timed_async(method: Callable[..., Any]) -> Callable[..., Any]:
         recording = _current.get()
         if recording is None:
             return await method(self, *args, **named)
-        spent: list[float] = []
-        token = _deferred.set(spent)
-        began = time.perf_counter()
-        try:
+        with _timing() as inline_seconds:
             answers = await method(self, *args, **named)
-        finally:
-            took = time.perf_counter() - began
-            _deferred.reset(token)
-        _note_inline(recording, self, args, named, answers, took - sum(spent))
+        _note_inline(recording, self, args, named, answers, inline_seconds())
         return answers
 
     return asend

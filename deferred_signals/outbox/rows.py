@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from deferred_signals import conf
 from deferred_signals.delivery import Delivery
+from deferred_signals.parts import in_parts
 from deferred_signals.strict_json import dump
 
 from .clock import now_sql
@@ -123,27 +124,14 @@ def row_of(connection: BaseDatabaseWrapper, delivery: Delivery, origin: Origin =
 def insert(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
     """Write rows, and give them numbers in this order. Raises the database's error."""
     for kind, some in groupby(rows, key=attrgetter("kind")):
-        for part in _parts([row.given for row in some]):
+        given = [row.given for row in some]
+        for part in in_parts(given, (len(one["payload"] or "") for one in given), MOST, LARGEST):
             sql, parameters = _statement(connection, kind, part)
             with connection.cursor() as cursor:
                 cursor.execute(sql, parameters)
 
 
-def _parts(given: list[Given]) -> Iterator[list[Given]]:
-    """What goes into one statement each."""
-    part: list[Given] = []
-    size = 0
-    for one in given:
-        length = len(one["payload"] or "")
-        if part and (len(part) == MOST or size + length > LARGEST):
-            yield part
-            part, size = [], 0
-        part.append(one)
-        size += length
-    yield part
-
-
-def _statement(connection: BaseDatabaseWrapper, kind: Kind, given: list[Given]) -> tuple[str, list[Any]]:
+def _statement(connection: BaseDatabaseWrapper, kind: Kind, given: Sequence[Given]) -> tuple[str, list[Any]]:
     head, values, select = _texts(connection, kind)
     if connection.vendor == "postgresql" and len(given) > 1:
         # A fifth of what as many parameters take: psycopg looks for each in the text, and PostgreSQL parses as many

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,7 @@ from tests.servers import Process
 
 from .conftest import Hire
 from .local_nodes import WorkerProcess
-from .shop import Shop, with_outbox
+from .shop import DEADLINE, Shop, with_outbox
 
 REDIS_SQLITE = pytest.mark.parametrize("stack", ["redis-sqlite"], indirect=True)
 REDIS_POSTGRESQL = pytest.mark.parametrize("stack", ["redis-postgresql"], indirect=True)
@@ -127,16 +128,28 @@ def test_what_redis_has_forgotten_is_rung_for_again(shop: Shop, hire: Hire, brok
     assert shop.books("bookings") == list(range(1, 121))
 
 
+def knocks(relay: psutil.Process, port: int, times: int) -> None:
+    """Stand in the place of a broker that is away until a relay has tried so often to reach it; answer nobody."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+        server.settimeout(DEADLINE)
+        while times:
+            connection, peer = server.accept()
+            # The worker and the sender knock as well.
+            times -= peer[1] in {one.laddr.port for one in relay.net_connections("tcp4")}
+            connection.close()
+
+
 @pytest.mark.parametrize("stack", ["redis-sqlite", "redis-postgresql"], indirect=True)
 def test_what_was_sent_while_the_broker_was_down_is_delivered_without_another_send(
     shop: Shop, hire: Hire, broker: Process
 ):
     worker = hire("--concurrency=1")
-    leading(shop, worker)
+    relay = leading(shop, worker)
     broker.stop()
     shop.books("send", signal="sale", count=3)
     shop.wait_until(lambda: b"does not take doorbells" in worker.logs(), "the relay finds the broker away")
-    time.sleep(3)  # in which an attempt that is used up wrongly would be
+    # In which an attempt that is used up wrongly would be.
+    knocks(relay, broker.port or 0, 3)
     assert {row["attempt"] for row in shop.books("rows")} == {1}
     broker.start()
     broker.wait_ready()

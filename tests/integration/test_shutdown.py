@@ -48,13 +48,17 @@ def waiting(shop: Shop) -> int:
             raise
 
 
+def holds_all(shop: Shop, worker: WorkerProcess) -> None:
+    # A line for each: they are the worker's now, and the broker waits for what it says of them.
+    shop.wait_until(lambda: len(re.findall(r"\] received", worker.logs().decode())) == 6, "the worker holds all")
+
+
 def occupy(shop: Shop, worker: WorkerProcess) -> None:
     """One delivery is running (until the gate opens), three stand behind it, two wait for their countdown."""
     send(shop, "later", [1, 2])
     send(shop, "held", [1, 2, 3, 4])
     shop.wait_for("hold started")
-    # A line for each: they are the worker's now, and the broker waits for what it says of them.
-    shop.wait_until(lambda: len(re.findall(r"\] received", worker.logs().decode())) == 6, "the worker holds all")
+    holds_all(shop, worker)
     assert not shop.notes("remind"), "the countdown is too short for this machine"
 
 
@@ -137,6 +141,9 @@ def test_the_other_pools_finish_what_runs_and_give_the_rest_back(shop: Shop, hir
     shop.wait_for("hold started")
     send(shop, "later", [1, 2])
     send(shop, "held", [2, 3, 4])
+    if (pool, signal) == ("threads", "SIGQUIT"):
+        # Celery's failure in the midst of a line of the log can keep that locked, and the worker from ending.
+        holds_all(shop, worker)
     worker.kill(signal)
     shop.wait_until(lambda: says in worker.logs(), "the beginning of the shutdown")
     shop.open_gate()

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 
 from deferred_signals import keeping
+from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.outbox import answering, remainder
 from deferred_signals.outbox.backend import DatabaseOutbox
 from deferred_signals.outbox.models import OutboxDelivery
+from tests import receivers
+
+from .admin_site import knock
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +47,12 @@ def rows() -> Callable[..., list[dict[str, Any]]]:
         return list(found.values_list(*columns, flat=len(columns) == 1))
 
     return read
+
+
+@pytest.fixture
+def payload(link: Callable[..., Any], memory: MemoryBackend) -> str:
+    """What one delivery of ``admin_site.knock`` carries."""
+    link(knock, receivers.first, on_commit=False)
+    knock.send(None, number=7)
+    _, found = memory.payloads.pop()
+    return str(found)

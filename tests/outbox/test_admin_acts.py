@@ -16,19 +16,10 @@ from deferred_signals.outbox import redelivery
 from deferred_signals.outbox.admin import acts, deliveries, pages
 from deferred_signals.outbox.failures import groups
 from deferred_signals.outbox.models import OutboxDelivery, State
-from tests import receivers
 
-from .admin_site import ALL, DISCARD, LIST, REDELIVER, VIEW, all_rows, client_of, knock, page, put, text_of, urls
+from .admin_site import ALL, DISCARD, LIST, REDELIVER, VIEW, all_rows, client_of, page, put, text_of, urls
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases=["default", "other"]), urls]
-
-
-@pytest.fixture
-def payload(link, memory) -> str:
-    link(knock, receivers.first, on_commit=False)
-    knock.send(None, number=7)
-    _, found = memory.payloads.pop()
-    return str(found)
 
 
 @pytest.fixture

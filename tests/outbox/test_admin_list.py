@@ -16,19 +16,10 @@ from deferred_signals.exceptions import ConfigurationError
 from deferred_signals.outbox.admin import databases, filters, paging
 from deferred_signals.outbox.clock import DatabaseNow
 from deferred_signals.outbox.models import Origin, OutboxDelivery, State
-from tests import receivers
 
-from .admin_site import ALL, LIST, VIEW, all_rows, client_of, knock, put, text_of, urls
+from .admin_site import ALL, LIST, VIEW, all_rows, client_of, put, text_of, urls
 
 pytestmark = [pytest.mark.django_db(databases=["default", "other"]), urls]
-
-
-@pytest.fixture
-def payload(link, memory) -> str:
-    link(knock, receivers.first, on_commit=False)
-    knock.send(None, number=7)
-    _, found = memory.payloads.pop()
-    return str(found)
 
 
 @pytest.fixture

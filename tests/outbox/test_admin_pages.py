@@ -12,9 +12,8 @@ from deferred_signals.outbox import attempts, failures
 from deferred_signals.outbox.admin import charts, figures
 from deferred_signals.outbox.clock import DatabaseNow
 from deferred_signals.outbox.models import Attempt, State
-from tests import receivers
 
-from .admin_site import ALL, HOSTILE, LIST, VIEW, client_of, knock, put, text_of, urls
+from .admin_site import ALL, HOSTILE, LIST, VIEW, client_of, put, text_of, urls
 
 pytestmark = [pytest.mark.django_db(databases=["default", "other"]), urls]
 
@@ -23,14 +22,6 @@ TRACE = """Traceback (most recent call last):
     connect()
 ConnectionError: order {} is lost
 """
-
-
-@pytest.fixture
-def payload(link, memory) -> str:
-    link(knock, receivers.first, on_commit=False)
-    knock.send(None, number=7)
-    _, found = memory.payloads.pop()
-    return str(found)
 
 
 @pytest.fixture
