@@ -127,13 +127,15 @@ class Rows:
 
 
 def references_in(encoded: Any) -> Iterator[tuple[str, Any, str]]:
-    """The label, the key, still encoded, and the alias of each reference that stands in an encoded dict or list."""
+    """The label, the key, still encoded, and the alias of each reference that stands in what is encoded."""
     found = encoded.get("$ref") if type(encoded) is dict and len(encoded) == 1 else None
     if found is not None:
         if type(found) is list and len(found) == _PARTS and type(found[0]) is type(found[2]) is str:
             yield found[0], found[1], found[2]
         return
-    for part in encoded.values() if type(encoded) is dict else encoded:
+    # Of a payload that cannot be read there is nothing, and a forged one may have anything.
+    parts = encoded.values() if type(encoded) is dict else encoded if type(encoded) is list else ()
+    for part in parts:
         # Of most arguments, none is a container, and each step down takes as long as ten looks.
         if type(part) is dict or type(part) is list:
             yield from references_in(part)
