@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from django import dispatch
-from django.db import DEFAULT_DB_ALIAS, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 
 from . import changes, coalescing, django_signals, handover, publisher
 from .arguments import Arguments
@@ -95,7 +95,7 @@ class DeferredReceiver:
         if self.options.changes:
             named["changes"] = changes.carried(named["changes"], named.get("instance"), self.options)
         terms = self._terms = terms_of(self.options, self._terms)
-        connection = publisher.connection_of(self._alias(sender, named) if self.options.on_commit else DEFAULT_DB_ALIAS)
+        connection = connections[self._alias(sender, named) if self.options.on_commit else DEFAULT_DB_ALIAS]
         if terms.is_durable:
             publisher.check_durable(self.registration.name, connection)
         try:

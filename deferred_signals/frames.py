@@ -68,10 +68,6 @@ class Buffer:
                 frames.append(frame)
         return kept
 
-    def is_open(self, connection: BaseDatabaseWrapper) -> bool:
-        """Whether something was held in the transaction that is open on the connection."""
-        return connection.in_atomic_block and self.hooks.entries is connection.run_on_commit
-
     def divide(self) -> list[Frame]:
         """Have what is held from here on be none with what waits now; return the frames of that."""
         self.frames, self.last = {}, {}

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-
-# Tells without an exception, as asgiref asks it: a coroutine has connections of its own.
-from asyncio import _get_running_loop
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
@@ -34,14 +30,6 @@ class _Last(threading.local):
 
 
 _last = _Last()
-
-
-def connection_of(alias: str) -> BaseDatabaseWrapper:
-    """This thread's connection to a database, asked for once in a transaction: that takes a tenth of a send."""
-    held = _last.held
-    if held is not None and held[1].alias == alias and held[1].is_open(held[0]) and _get_running_loop() is None:
-        return held[0]
-    return connections[alias]
 
 
 #: Receivers of which it was said that their durable deliveries are sent outside a transaction.
