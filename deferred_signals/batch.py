@@ -10,6 +10,7 @@ it has its own id, run and outcome, and is retried alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -36,10 +37,17 @@ def text_of(texts: Iterable[str], shared: str = "") -> str:
 
 
 def rest_of(members: Sequence[dict[str, Any]]) -> str:
-    """The text of a batch of members that were read from one; what is one object in all of them is written once."""
-    first, *others = members
-    shared = {key: value for key, value in first.items() if all(key in one and one[key] is value for one in others)}
-    own = ({key: value for key, value in one.items() if key not in shared} for one in members)
+    """The text of a batch of members that were read from one; no larger than that was.
+
+    What most of them share is one object, which was written once.
+    """
+    shared = {}
+    for key in members[0]:
+        if all(key in one for one in members):
+            values = {id(one[key]): one[key] for one in members}
+            (most, _), *_ = Counter(id(one[key]) for one in members).most_common(1)
+            shared[key] = values[most]
+    own = ({key: value for key, value in one.items() if shared.get(key, one) is not value} for one in members)
     return text_of(map(dump, own), dump(shared))
 
 

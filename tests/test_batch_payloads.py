@@ -187,6 +187,20 @@ class TestWithTheKey:
         assert [delivery and delivery.id for delivery, _ in ended] == [None, None, one["id"], "x", two["id"], "y"]
         assert [call[2].get("number") for call in calls] == [0, 0, 1, None]
 
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("odd", [0, 1, 2])
+    def test_what_is_left_of_one_is_no_larger_where_one_member_says_something_else(self, odd, payload):
+        one, *_ = members_of(payload.rpartition(":")[0])
+        common = {**one, "context": {"language": "en", "tenant": "t" * 1000}}
+        own: list[Any] = [{"id": str(number)} for number in range(20)]
+        own[odd] = {**common, "id": "odd", "context": {"language": "de"}, "depth": 1}
+        text = dump({"batch": 1, "all": common, "of": own})
+        members = batch.read(seal(text))
+        rest = batch.rest_of(members)
+        assert batch.read(seal(rest)) == members
+        assert len(rest) <= len(text)
+        assert batch.rest_of(batch.read(seal(rest))) == rest
+
     @given(JSON)
     def test_whatever_it_says_it_ends_in_outcomes(self, value):
         for text in (of(value), of(value, value)):
