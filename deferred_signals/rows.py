@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import functools
 import uuid
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from django.core.exceptions import FieldDoesNotExist
+from django.core.signals import setting_changed
 from django.db import DataError, connections, models
 
 from .exceptions import DecodeError, InstanceMissing
@@ -53,19 +56,23 @@ def read(model: Any, pk: Any, alias: str) -> Any:
     # Another manager may ask for something else each time.
     if type(manager) is models.Manager and _is_key(field, pk):
         connection = connections[alias]
-        statement = _statement(model, alias, connection.vendor)
+        statement = _statement_of(model, alias, connection.vendor)
         if statement is not None:
             key = field.get_db_prep_value(pk, connection)
-            if statement.names is None:
-                found = next(iter(manager.raw(statement.text, (key,), using=alias)), None)
-            else:
+            if statement.names is not None:
                 with connection.cursor() as cursor:
                     cursor.execute(statement.text, (key,))
                     values = cursor.fetchone()
-                found = values and model.from_db(alias, [*statement.names], values)
-            if found is None:
-                raise model.DoesNotExist
-            return found
+                if values is None:
+                    raise model.DoesNotExist
+                return model.from_db(alias, [*statement.names], values)
+            with suppress(FieldDoesNotExist):
+                found = next(iter(manager.raw(statement.text, (key,), using=alias)), None)
+                if found is None:
+                    raise model.DoesNotExist
+                # raw() goes by the names that the table has for its columns. SQLite and MySQL find NAME under name.
+                if not found.get_deferred_fields():
+                    return found
     return manager.using(alias).get(pk=pk)
 
 
@@ -75,19 +82,30 @@ def _is_key(field: Any, pk: Any) -> bool:
 
 
 class _Statement(NamedTuple):
-    """The SQL that reads a row, and the fields that its values are of as they come; None if some are converted."""
+    """The SQL that reads a row, the fields that it reads, and their names; None for these if some are converted."""
 
     text: str
+    fields: Any
     names: list[str] | None
 
 
-# The vendor of an alias changes in tests.
-@functools.lru_cache(maxsize=1000)
-def _statement(model: Any, alias: str, vendor: str) -> _Statement | None:
+def _statement_of(model: Any, alias: str, vendor: str) -> _Statement | None:
     """How a row is read, None where Django writes another SQL."""
+    meta = model._meta
+    found = _statement(model, alias, vendor, meta.db_table)
+    if found is not None and found.fields is not meta.concrete_fields:
+        # Django makes the list anew when the model has got a field.
+        _statement.cache_clear()
+        return _statement(model, alias, vendor, meta.db_table)
+    return found
+
+
+# The vendor of an alias changes in tests, and the table of a model where it is a tenant's.
+@functools.lru_cache(maxsize=1000)
+def _statement(model: Any, alias: str, vendor: str, name: str) -> _Statement | None:
     connection, key = connections[alias], model._meta.pk
     quoted = connection.ops.quote_name
-    table = quoted(model._meta.db_table)
+    table = quoted(name)
     fields = model._meta.concrete_fields
     columns = ", ".join(f"{table}.{quoted(field.column)}" for field in fields)
     text = f"SELECT {columns} FROM {table} WHERE {table}.{quoted(key.column)} = %s"  # noqa: S608 - names of the model
@@ -97,5 +115,13 @@ def _statement(model: Any, alias: str, vendor: str) -> _Statement | None:
     compiler = model._base_manager.using(alias).filter(pk=probe).query.get_compiler(using=alias)
     if compiler.as_sql() != (text, (key.get_db_prep_value(probe, connection),)):
         return None
-    is_converted = compiler.get_converters([field.get_col(model._meta.db_table) for field in fields])
-    return _Statement(text, None if is_converted else [field.attname for field in fields])
+    is_converted = compiler.get_converters([field.get_col(name) for field in fields])
+    return _Statement(text, fields, None if is_converted else [field.attname for field in fields])
+
+
+def _forget(**kwargs: Any) -> None:
+    """Whether a value is converted depends on settings, too: on MySQL, times do on USE_TZ."""
+    _statement.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
-from django.db import connections, models
+from django.db import DatabaseError, connections, models, transaction
 from django.db.models.signals import post_init
+from django.test import override_settings
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from deferred_signals import rows
@@ -25,7 +29,7 @@ OTHERS = (Article, GiftOrder, Line, Ticket, AccessToken)
 
 def statement(model: Any, alias: str = "default") -> Any:
     """What is read by, None where Django's own ``get`` reads."""
-    return rows._statement(model, alias, connections[alias].vendor)
+    return rows._statement_of(model, alias, connections[alias].vendor)
 
 
 class Counted:
@@ -145,6 +149,81 @@ def test_a_field_that_is_not_read_as_it_stands_in_the_table_is_read_by_django(ge
     anna = Customer.objects.create(name="Anna")
     assert rows.read(Loud, anna.pk, "default").name == "ANNA"
     assert gets.count == 1
+
+
+def test_a_model_whose_table_is_another_one_now_is_read_from_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in projects whose tables are of a tenant."""
+    pk = Customer.objects.create(pk=77, name="Anna").pk
+    assert rows.read(Customer, pk, "default").name == "Anna"
+    monkeypatch.setattr(Customer._meta, "db_table", "customers_of_a_tenant")
+    with pytest.raises(DatabaseError), transaction.atomic():
+        rows.read(Customer, pk, "default")
+
+
+def test_a_model_that_has_got_a_field_is_read_with_it() -> None:
+    with isolate_apps("tests.shop"):
+
+        class Grown(models.Model):
+            class Meta:
+                db_table = Customer._meta.db_table
+                app_label = "shop"
+
+    anna = Customer.objects.create(name="Anna")
+    assert rows.read(Grown, anna.pk, "default").pk == anna.pk
+    with isolate_apps("tests.shop"):
+        models.CharField(max_length=50).contribute_to_class(Grown, "name")
+    assert rows.read(Grown, anna.pk, "default").__dict__["name"] == "Anna"
+
+
+def test_times_are_read_as_the_settings_of_the_moment_say() -> None:
+    """On MySQL they are converted with USE_TZ only."""
+    with isolate_apps("tests.shop"):
+
+        class Login(models.Model):
+            last_login = models.DateTimeField(null=True)
+
+            class Meta:
+                db_table = User._meta.db_table
+                app_label = "shop"
+
+    user = User.objects.create(username="anna", last_login=datetime(2026, 1, 2, tzinfo=UTC))
+    for use_tz in (False, True, False):
+        with override_settings(USE_TZ=use_tz):
+            expected = Login._base_manager.get(pk=user.pk)
+            assert fields(rows.read(Login, user.pk, "default")) == fields(expected)
+
+
+def told(read: Callable[[], Any]) -> Any:
+    try:
+        with transaction.atomic():
+            return fields(read())
+    except DatabaseError as error:
+        return type(error)
+
+
+def test_a_column_that_the_table_spells_in_another_way_is_read_by_django() -> None:
+    """SQLite and MySQL find ``NAME`` where the table has ``name``. PostgreSQL does not."""
+    with isolate_apps("tests.shop"):
+
+        class Legacy(models.Model):
+            id = models.AutoField(primary_key=True, db_column="ID")
+            login = models.DateTimeField(db_column="LAST_LOGIN", null=True)
+
+            class Meta:
+                db_table = User._meta.db_table
+                app_label = "shop"
+
+        class Half(models.Model):
+            login = models.DateTimeField(db_column="LAST_LOGIN", null=True)
+
+            class Meta:
+                db_table = User._meta.db_table
+                app_label = "shop"
+
+    user = User.objects.create(username="anna", last_login=datetime(2026, 1, 2, tzinfo=UTC))
+    for model in (Legacy, Half):
+        ours, djangos = (partial(rows.read, model, user.pk, "default"), partial(model._base_manager.get, pk=user.pk))
+        assert told(ours) == told(djangos)
 
 
 def test_signals_and_from_db_are_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
