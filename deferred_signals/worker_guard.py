@@ -12,11 +12,9 @@ of a task; that Celery asks ours is held by a test.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -24,9 +22,8 @@ from celery import signals
 from celery.app.task import Context
 from celery.worker.strategy import default
 
-from . import conf
-from .exceptions import ConfigurationError
 from .tasks import NOT_BEGUN, REPRS
+from .worker_body import Refused, clean_body, flat
 from .worker_pattern import Pattern, is_id, is_label
 
 logger = logging.getLogger("deferred_signals")
@@ -36,21 +33,8 @@ _ROOM = 64 * 1024
 _DEEPEST = 8
 #: Seconds of a time limit.
 _FOR_EVER = 1e12
-#: A payload grows up to threefold when Celery writes it as JSON, and a little with what is noted in it later.
-_GROWTH, _SLACK = 4, 64 * 1024
-#: What Celery embeds in a body. Only names in the registry are ever called, so these are empty, or emptied.
-_EMBEDDED = frozenset(["callbacks", "errbacks", "chain", "chord"])
-#: How a body ends that has none of them, as Celery writes it.
-_EMPTY = '], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
-_EMPTY_BYTES = _EMPTY.encode()
-
 #: Not as unions in the code, which would be made anew for each message.
 _CONTAINERS = (dict, list, tuple)
-_TEXTS = (str, bytes, bytearray)
-
-
-class Refused(Exception):
-    """The message is none of ours; the text says why, in words of ours only."""
 
 
 def guarded(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -62,7 +46,7 @@ def guarded(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...,
         try:
             if body is None and (headers := pattern.cleaned(message)) is not None:
                 message.headers = headers
-                _clean_body(message)
+                clean_body(message)
             else:
                 headers = message.headers
                 clean(message, body, compressed=compressed)
@@ -102,40 +86,14 @@ def clean(message: Any, body: Any, *, compressed: bool = False) -> None:
             raise Refused(f"its {key!r} is not {what}.")
     message.headers = {key: value for key, value in headers.items() if _is_kept(key, value)} | REPRS
     if body is None:
-        _clean_body(message)
+        clean_body(message)
         return
-    payload, _ = _flat([body.get("args"), body.get("kwargs"), {}])
+    payload, _ = flat([body.get("args"), body.get("kwargs"), {}])
     kept = {key: body.get(key) for key in ("task", *_NEEDED)}
     # In its place: this very dict is what Celery looks into again, and then at the headers.
     body.clear()
     body.update(kept, args=[payload], kwargs={})
     message.headers = {key: value for key, value in message.headers.items() if key not in kept}
-
-
-def _clean_body(message: Any) -> None:
-    text = message.body
-    if not isinstance(text, _TEXTS):
-        raise Refused("it has no body.")
-    with suppress(ConfigurationError):  # the task tells of it, and has the delivery wait; here it would end the worker
-        if len(text) > (largest := _GROWTH * conf.current().max_size + _SLACK):
-            raise Refused(f"its body is larger than {largest} bytes. Is MAX_SIZE larger at the sender than here?")
-    try:
-        # The message remembers what it has decoded, so Celery need not do it again; but not what is emptied here.
-        is_empty = text.endswith(_EMPTY) if isinstance(text, str) else text.endswith(_EMPTY_BYTES)
-        parts = message.decode() if is_empty else json.loads(text if isinstance(text, str) else text.decode())
-    except Exception:  # noqa: BLE001 - kombu's own errors, and whatever a codec says of a name that is none
-        parts = None
-    payload, embedded = _flat(parts)
-    if not _EMBEDDED.issuperset(embedded) or any(value is not None for value in embedded.values()):
-        message.body = json.dumps([[payload], {}, {}]).encode()
-
-
-def _flat(parts: Any) -> tuple[str, dict[str, Any]]:
-    """The payload, and what is embedded beside it."""
-    match parts:
-        case [[str(payload)], dict(kwargs), dict(embedded)] if not kwargs:
-            return payload, embedded
-    raise Refused("its arguments are not one string.")
 
 
 def _room(value: Any, room: int, depth: int = 0) -> int:

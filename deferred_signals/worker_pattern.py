@@ -6,6 +6,7 @@ and the like, is as harmless, and dicts are compared in a tenth of the time that
 
 from __future__ import annotations
 
+import marshal
 from typing import Any
 
 #: Characters of an id, label, exchange or routing key.
@@ -37,20 +38,36 @@ class Pattern:
 
     def __init__(self) -> None:
         self._seen: _Seen | None = None
-        self._kept: dict[str, Any] = {}
+        #: The headers once more, as bytes: in these 1 is neither True nor 1.0, and nobody can change them later.
+        self._written: bytes | None = None
+        #: Those that are left as they are, and what stands in the place of others.
+        self._kept: list[str] = []
+        self._placed: dict[str, Any] = {}
 
     def learn(self, message: Any, headers: dict[str, Any]) -> None:
         """Remember a message that was found harmless, and its ``headers`` as they were before they were cleaned."""
         self._seen = _without_labels(message, headers)
-        self._kept = {key: value for key, value in message.headers.items() if key not in _HEADERS}
+        self._written = None if self._seen is None else _written(self._seen[0])
+        self._kept, self._placed = [], {}
+        for key, value in message.headers.items():
+            if key in _HEADERS:
+                continue
+            if key in headers and headers[key] is value:
+                self._kept.append(key)
+            else:
+                self._placed[key] = value
 
     def cleaned(self, message: Any) -> dict[str, Any] | None:
         """The headers that are left of a message that is written in the same way; None of any other one."""
-        headers, seen = message.headers, self._seen
-        if seen is None or _without_labels(message, headers) != seen:
+        headers, written = message.headers, self._written
+        if written is None:
             return None
-        # The pattern's own values for the rest: True is equal to 1, and might not be as welcome.
-        made = {**self._kept, "id": headers.get("id")}
+        seen = _without_labels(message, headers)
+        # First what ends at once with what is other, however large.
+        if seen is None or seen != self._seen or _written(seen[0]) != written:
+            return None
+        made = {key: headers[key] for key in self._kept} | self._placed
+        made["id"] = headers.get("id")
         if not is_id(made["id"]):
             return None
         for key in _HEADERS:
@@ -82,3 +99,12 @@ def _without_labels(message: Any, headers: Any) -> _Seen | None:
         message.content_type,
         message.content_encoding,
     )
+
+
+def _written(headers: dict[str, Any]) -> bytes | None:
+    """The bytes of headers, of the same ones the same; None where there is something that only some brokers have."""
+    try:
+        # They are never read. Version 2 is the last that writes nothing of how often an object is referred to.
+        return marshal.dumps(headers, 2)
+    except ValueError:
+        return None

@@ -27,7 +27,7 @@ FLOORS = {
         "terms",
     },
     5: {"backends", "coalescing"},
-    4: {"tasks", "successors", "worker_request", "worker_guard", "worker_pattern"},
+    4: {"tasks", "successors", "worker_request", "worker_guard", "worker_body", "worker_pattern"},
     3: {"delivery", "attempt", "batch_run", "decoding", "handing_on", "prefetch", "keeping", "log_lines"},
     2: {"codec"},
     1: {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import pickle
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -15,10 +17,12 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu.message import Message
+from kombu.utils import json as kombu_json
 
 from deferred_signals import worker_guard
 from deferred_signals.tasks import deliver
 from deferred_signals.worker_guard import clean
+from deferred_signals.worker_pattern import Pattern
 from tests.integration.letters import HOSTILE, REFUSED, Letter, letter
 
 PAYLOAD = '{"v":1,"id":"1"}:signature'
@@ -302,10 +306,14 @@ OWN: list[dict[str, Any]] = [
     {"retries": -1},
     {"timelimit": [5, 6]},
     {"timelimit": [5]},
+    {"timelimit": [5.0, None]},
+    {"retries": False},
+    {"ignore_result": 1},
     {"eta": "2020-01-01T00:00:00+00:00"},
     {"group": "g"},
     {"stamps": {"a": [1]}},
     {"tenant": "t"},
+    {"urgent": 1},
 ]
 
 
@@ -357,6 +365,74 @@ def test_so_is_one_that_comes_in_another_way(parts: dict[str, Any]) -> None:
         return told(receive(letter(PAYLOAD, **USUAL), after=after, **parts))
 
     assert got(letter(PAYLOAD, **USUAL)) == got(None)
+
+
+@pytest.mark.parametrize(
+    ("first", "own"),
+    [
+        ({"ignore_result": 1}, {"ignore_result": True}),
+        ({"retries": 0}, {"retries": False}),
+        ({"timelimit": [1, None]}, {"timelimit": [True, None]}),
+        ({"urgent": 1}, {"urgent": True}),
+        ({"urgent": [{"by": 1}]}, {"urgent": [{"by": 1.0}]}),
+        ({"headers": {"by": 1}}, {"headers": {"by": True}}),
+        # Of RabbitMQ's own, as in x-death.
+        ({"since": datetime(2026, 1, 2, tzinfo=UTC)}, {"since": datetime(2026, 1, 2, tzinfo=UTC)}),
+    ],
+    ids=str,
+)
+def test_a_message_that_is_equal_to_the_last_one_and_yet_another_is_treated_as_the_first_one(
+    first: dict[str, Any], own: dict[str, Any]
+) -> None:
+    def got(after: Letter | None) -> str:
+        # In which True is not 1.
+        return json.dumps(told(receive(letter(PAYLOAD, **USUAL | own), after=after)), sort_keys=True, default=repr)
+
+    assert got(letter(PAYLOAD, **USUAL | first)) == got(None)
+
+
+def test_messages_that_are_written_in_the_same_way_share_nothing_that_can_be_changed() -> None:
+    said = {**USUAL, "headers": {"trace": {"id": 1}}, "tenant": ["t"]}
+    pattern = Pattern()
+    messages: list[Any] = [received(letter(PAYLOAD, **copy.deepcopy(said))) for _ in range(3)]
+    first, headers = messages[0], messages[0].headers
+    clean(first, None)
+    pattern.learn(first, headers)
+    for message in messages[1:]:
+        message.headers = pattern.cleaned(message)
+    # As instrumentation does in a worker whose threads run the deliveries.
+    messages[1].headers["headers"]["trace"]["id"] = 2
+    messages[1].headers["tenant"].append("u")
+    messages[1].headers["timelimit"][0] = 7
+    for message in (messages[0], messages[2]):
+        assert said == {key: message.headers.get(key) for key in said}
+
+
+class Marked:
+    """What a project has taught kombu to write as JSON."""
+
+
+def test_no_type_that_the_project_has_taught_kombu_is_made_of_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    def noted(value: Any) -> Any:
+        made.append(value)
+        return value
+
+    for table in ("_encoders", "_decoders"):
+        monkeypatch.setattr(kombu_json, table, dict(getattr(kombu_json, table)))
+    kombu_json.register_type(Marked, "marked", str, noted)
+    marked = {"__type__": "marked", "__value__": PAYLOAD}
+    for arguments in ([marked], [PAYLOAD, marked], ["\\", {"\\": marked}]):
+        hostile = letter(PAYLOAD)
+        hostile.body = [arguments, {}, dict.fromkeys(["callbacks", "errbacks", "chain", "chord"])]
+        assert receive(hostile).message.rejected
+    assert made == []
+
+
+@pytest.mark.parametrize("payload", ["\\", "\\\\", '"', '\\"', '"\\', '{"a":"\\\\\\""}', 'ä\u2028"', ""], ids=repr)
+def test_any_payload_passes_as_it_is(payload: str) -> None:
+    assert arguments(receive(letter(payload))) == [[payload], {}]
 
 
 def test_the_body_of_a_usual_message_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
