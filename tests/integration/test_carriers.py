@@ -18,6 +18,7 @@ from .local_nodes import WorkerProcess
 from .shop import Shop, with_outbox
 
 PROJECT = "tests.integration.project.carriers"
+ROWS = "tests.integration.project.bookkeeping.scenarios.rows"  # called where there is no tenant
 
 
 @pytest.fixture
@@ -95,11 +96,20 @@ def test_the_first_durable_delivery_of_a_process_may_be_a_tenants_and_its_row_is
     ]
     assert call(shop, "receipts", schema="acme") == ["for entry of acme"]
     assert call(shop, "receipts", schema="globex") == ["for entry of globex"]
-    where_there_is_no_tenant = "tests.integration.project.bookkeeping.scenarios.rows"
     shop.wait_until(
-        lambda: [row["state"] for row in shop.call("elsewhere", path=where_there_is_no_tenant)] == ["succeeded"] * 2,
+        lambda: [row["state"] for row in shop.call("elsewhere", path=ROWS)] == ["succeeded"] * 2,
         "both rows to be finished",
     )
+
+
+@pytest.mark.parametrize("shop", [with_outbox(DURABLE=True)], indirect=True, ids=["outbox"])
+def test_a_delivery_whose_tenant_is_deleted_is_discarded_and_runs_in_no_other_schema(shop: Shop):
+    call(shop, "write_and_leave", schema="globex", text="the last entry")
+    shop.wait_until(
+        lambda: [row["state"] for row in shop.call("elsewhere", path=ROWS)] == ["discarded"],
+        "the delivery to be discarded",
+    )
+    assert not shop.notes("write_receipt")
 
 
 def test_the_workers_spans_belong_to_the_senders_trace_and_end_with_the_delivery(shop: Shop):
