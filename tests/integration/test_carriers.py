@@ -15,9 +15,10 @@ from tests.servers import PostgreSQL
 
 from .conftest import Stack, covered, need
 from .local_nodes import WorkerProcess
-from .shop import Shop
+from .shop import Shop, with_outbox
 
 PROJECT = "tests.integration.project.carriers"
+ROWS = "tests.integration.project.bookkeeping.scenarios.rows"  # called where there is no tenant
 
 
 @pytest.fixture
@@ -38,13 +39,16 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def shop(celery_broker: CeleryTestBroker, database_url: str, tmp_path: Path) -> Iterator[Shop]:
-    """The shop with two tenants, and a worker of it."""
+def shop(
+    request: pytest.FixtureRequest, celery_broker: CeleryTestBroker, database_url: str, tmp_path: Path
+) -> Iterator[Shop]:
+    """The shop with two tenants, and a worker of it; a parameter is more of their environment."""
     env = {
         "DJANGO_SETTINGS_MODULE": f"{PROJECT}.settings",
         "SHOP_BROKER_URL": celery_broker.config()["host_url"],
         "SHOP_DATABASE_URL": database_url,
         "SHOP_QUEUE": f"carriers-{uuid.uuid4().hex[:8]}",
+        **getattr(request, "param", {}),
     }
     with closing(Shop(tmp_path, **env)) as shop:
         call(shop, "create_tables", tenants=["acme", "globex"])
@@ -80,6 +84,32 @@ def test_receivers_read_and_write_in_the_schema_of_the_tenant_that_sent(shop: Sh
     assert call(shop, "receipts", schema="acme") == ["for entry of acme"]
     assert call(shop, "receipts", schema="globex") == ["for entry of globex"]
     assert not shop.notes("retry")
+
+
+@pytest.mark.parametrize("shop", [with_outbox(DURABLE=True)], indirect=True, ids=["outbox"])
+def test_the_first_durable_delivery_of_a_process_may_be_a_tenants_and_its_row_is_in_the_shared_schema(shop: Shop):
+    for schema in ("acme", "globex"):
+        call(shop, "write", schema=schema, text=f"entry of {schema}")
+    assert sorted((note["schema"], note["text"]) for note in shop.wait_for("write_receipt", 2)) == [
+        ("acme", "entry of acme"),
+        ("globex", "entry of globex"),
+    ]
+    assert call(shop, "receipts", schema="acme") == ["for entry of acme"]
+    assert call(shop, "receipts", schema="globex") == ["for entry of globex"]
+    shop.wait_until(
+        lambda: [row["state"] for row in shop.call("elsewhere", path=ROWS)] == ["succeeded"] * 2,
+        "both rows to be finished",
+    )
+
+
+@pytest.mark.parametrize("shop", [with_outbox(DURABLE=True)], indirect=True, ids=["outbox"])
+def test_a_delivery_whose_tenant_is_deleted_is_discarded_and_runs_in_no_other_schema(shop: Shop):
+    call(shop, "write_and_leave", schema="globex", text="the last entry")
+    shop.wait_until(
+        lambda: [row["state"] for row in shop.call("elsewhere", path=ROWS)] == ["discarded"],
+        "the delivery to be discarded",
+    )
+    assert not shop.notes("write_receipt")
 
 
 def test_the_workers_spans_belong_to_the_senders_trace_and_end_with_the_delivery(shop: Shop):

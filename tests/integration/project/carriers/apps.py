@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProces
 
 from deferred_signals import register_carrier
 
-from . import tenants, tracing
+from . import tracing
 
 
 def _to_line(span):
@@ -18,6 +18,8 @@ class CarriersConfig(AppConfig):
     name = "tests.integration.project.carriers"
 
     def ready(self) -> None:
+        from . import tenants
+
         tenants.let_the_tenant_travel()
         register_carrier("trace", capture=tracing.capture, restore=tracing.restore)
         provider = TracerProvider()

@@ -25,6 +25,13 @@ def write(schema, text):
         return Entry.objects.create(text=text).pk
 
 
+def write_and_leave(schema, text):
+    """Write, and delete the tenant before a worker can have seen that."""
+    with transaction.atomic():
+        write(schema, text)
+        Tenant.objects.get(schema_name=schema).delete(force_drop=True)
+
+
 def receipts(schema):
     with schema_context(schema):
         return list(Receipt.objects.values_list("text", flat=True))
