@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -71,6 +73,28 @@ def test_what_stands_in_the_place_of_the_last_row_is_looked_at(known: Shapes, gi
     for value in (row(1), given, row(3)):
         named = {"instance": value, "created": True}
         assert known.text(named) == text_of_arguments(named)
+
+
+class AnyPrimary:
+    """Writes to one of several primaries, to another one each time it is asked or every few times."""
+
+    answers: Iterator[str]
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return next(self.answers)
+
+
+@pytest.mark.parametrize("often", [1, 2, 3, 4])
+def test_a_router_that_writes_to_any_of_several_databases_is_taken_at_one_of_its_words(
+    known: Shapes, settings: Any, often: int
+):
+    settings.DATABASE_ROUTERS = ["tests.test_codec_shapes.AnyPrimary"]
+    AnyPrimary.answers = itertools.cycle([*["default"] * often, "other"])
+    named = {"instance": row(5), "created": True}
+    texts = {known.text(named) for _ in range(20)}
+    assert texts <= {
+        f'{{"instance":{{"$ref":["shop.customer",5,"{alias}"]}},"created":true}}' for alias in ("default", "other")
+    }
 
 
 def test_an_instance_that_is_not_saved_is_not_taken_for_the_last_row(known: Shapes):

@@ -6,8 +6,9 @@ from operator import is_
 from typing import Any, NamedTuple
 
 from ..references import is_model, write_alias
+from ..strict_json import dump
 from . import base
-from .plain import text_of, text_of_arguments
+from .plain import text_of_arguments
 
 #: Characters of the longest word that is taken to be the same in many sends, as the alias in ``using``.
 _LONGEST = 20
@@ -68,11 +69,12 @@ class Shapes:
         if shape is None:
             if (whole := text_of_arguments(named)) is None:
                 return None
-            reference = text_of(row) or ""
-            before, _, after = whole.partition(reference)
-            # The first comma in it stands before its key, and the key is a number.
-            label, rest = reference.split(f",{pk},", 1)
-            self._remember(key, shape := (f"{before}{label},", f",{rest}{after}"))
+            # In words the quotes are escaped, so this stands in the reference only.
+            rest = f",{dump(alias)}]"
+            before, found, after = whole.partition(f",{pk}{rest}")
+            if not found:
+                return whole  # a router has chosen another database when it was asked again
+            self._remember(key, shape := (f"{before},", f"{rest}{after}"))
         names = list(named)
         self._last = _Last(
             self._edition, names, values, rows, [name != rows for name in names], type(row), alias, shape
