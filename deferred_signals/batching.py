@@ -34,11 +34,12 @@ def batched(deliveries: Sequence[Delivery]) -> list[Delivery]:
 def _parts(deliveries: Sequence[Delivery], places: list[int], size: int) -> Iterator[list[int]]:
     part: list[int] = []
     length, largest, shared = 0, conf.current().max_size, ""
+    # Those that are encrypted share nothing. What a token is longer than its text is in the room that a worker leaves.
+    is_sharing = not encryption.is_wanted(deliveries[places[0]].options)
     for place in places:
         one = deliveries[place]
         if part:
-            # What encryption adds is in the room that a worker leaves.
-            more = size_of(one.own if one.shared == shared else one.text) + 1
+            more = size_of(one.own if is_sharing and one.shared == shared else one.text) + 1
             if len(part) < size and length + more <= largest:
                 part.append(place)
                 length += more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -12,9 +13,20 @@ from django.db import transaction
 from django.db.models.signals import post_save
 from django.utils import translation
 
-from deferred_signals import Delivery, Signal, backends, batching, connect, handover, keeping, registry
+from deferred_signals import (
+    Delivery,
+    Signal,
+    backends,
+    batching,
+    connect,
+    handover,
+    keeping,
+    register_carrier,
+    registry,
+)
 from deferred_signals.backends.base import Backend, Failure
 from deferred_signals.backends.memory import MemoryBackend
+from deferred_signals.context import unregister_carrier
 from deferred_signals.envelope import seal, unseal
 from deferred_signals.exceptions import ConnectError, PublishError
 from deferred_signals.options import Options
@@ -244,6 +256,17 @@ class TestTheMessage:
         assert all("encrypted" in member and "kwargs" not in member for member in members)
         memory.deliver()
         assert [kwargs["secret"] for _, _, kwargs in calls] == ["hunter2"] * 2
+
+    def test_encrypted_ones_share_nothing_and_are_no_more_than_a_worker_takes(self, memory, link, settings, calls):
+        settings.DEFERRED_SIGNALS = {**settings.DEFERRED_SIGNALS, "ENCRYPTION_KEYS": [Fernet.generate_key().decode()]}
+        link(bell, first, batch_size=1000, encrypt=True)
+        register_carrier("tenant", capture=lambda: "x" * 5000, restore=lambda value: nullcontext())
+        try:
+            ring(300)
+            assert {outcome.state for _, outcome in memory.deliver()} == {"succeeded"}
+        finally:
+            unregister_carrier("tenant")
+        assert len(calls) == 300
 
     def test_a_carried_delivery_has_its_own_payload(self, memory, link):
         link(bell, first, batch_size=10)
