@@ -14,6 +14,7 @@ from asgiref.local import Local
 from django.core.signals import setting_changed
 from django.utils import timezone as django_timezone
 from django.utils import translation
+from django.utils.autoreload import file_changed
 from django.utils.translation import trans_real
 
 from .exceptions import DecodeError, UnknownName
@@ -121,12 +122,16 @@ _watch: _Watch | None = None
 
 
 def _forget(**kwargs: Any) -> None:
-    """Tests change settings, and then Django may keep the language in another variable."""
+    """Django may keep the language in another variable now.
+
+    It does when tests change settings, and under runserver when a file of translations has changed.
+    """
     global _watch  # noqa: PLW0603 - a cache of one
     _watch = None
 
 
 setting_changed.connect(_forget)
+file_changed.connect(_forget)
 
 
 def capture() -> tuple[dict[str, Any], str]:

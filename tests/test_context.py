@@ -7,11 +7,15 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import OperationalError
 from django.utils import timezone, translation
+from django.utils.autoreload import file_changed
+from django.utils.translation import trans_real
+from django.utils.translation.reloader import translation_file_changed
 
 from deferred_signals import Discard, NotCarried, Signal, context, localisation, register_carrier
 from deferred_signals.attempt import run
@@ -291,6 +295,20 @@ class TestLanguageAndTimeZone:
         settings.TIME_ZONE = "Asia/Tokyo"
         settings.LANGUAGE_CODE = "de"
         assert captured() == ("de", "Asia/Tokyo")
+
+    def test_a_language_is_seen_after_a_file_of_translations_has_changed(self, monkeypatch):
+        """Then Django, under runserver, keeps the language in another variable, and does not restart."""
+        for name in ("_active", "_default", "_translations"):
+            monkeypatch.setattr(trans_real, name, getattr(trans_real, name))
+        monkeypatch.setattr("gettext._translations", {})
+        monkeypatch.setattr(localisation, "_watch", None)
+        # As Django does with the first word that it translates.
+        file_changed.connect(translation_file_changed, dispatch_uid="translation_file_changed")
+        captured()
+        assert any(found for _, found in file_changed.send(None, file_path=Path("locale/de/LC_MESSAGES/django.mo")))
+        with translation.override("de"):
+            assert captured()[0] == "de"
+        assert captured()[0] == "en"
 
     def test_an_asgiref_that_makes_new_variables_is_asked_each_time(self, monkeypatch):
         """Before 3.9 it forgot a variable when its value was deleted."""
