@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 from django.core.management import CommandError, call_command
 
@@ -34,10 +35,16 @@ def documented(page: Path) -> dict[str, str]:
 
 
 def printed(command: str) -> str:
-    """What a command prints, an error at its end included."""
+    """What a command prints, an error at its end included, to somebody who says yes."""
     out = StringIO()
+
+    def answer(question: str) -> str:
+        out.write(f"{question}y\n")
+        return "y"
+
     try:
-        call_command(*shlex.split(command), stdout=out, stderr=out, no_color=True)
+        with patch("builtins.input", answer):
+            call_command(*shlex.split(command), stdout=out, stderr=out, no_color=True)
     except CommandError as error:
         out.write(f"CommandError: {error}\n")
     return out.getvalue().strip("\n")
@@ -58,4 +65,5 @@ def check(page: Path, command: str, ids: Mapping[str, str] | None = None) -> Non
     shown, real = documented(page)[command], command
     for one, other in (ids or {}).items():
         real = real.replace(one, other)
-    assert alike(printed(real)) == alike(shown), f"{command} prints:\n{printed(real)}"
+    output = printed(real)
+    assert alike(output) == alike(shown), f"{command} prints:\n{output}"

@@ -114,9 +114,15 @@ class TestSignalMap:
         link(knock, receivers.first, User, name="naïve")
         file = tmp_path / "map.mmd"
         out = run("signal_map", "--output", str(file), "--signal", HERE)
-        assert out == f"{file}: 1 connections.\n"
+        assert out == f"{file}: 1 connection.\n"
         assert '["naïve"]' in file.read_text(encoding="utf-8")
         assert run("signal_map", "--output", str(file), "--signal", HERE, verbosity=0) == ""
+
+    def test_an_empty_one_says_so_beside_the_drawing(self):
+        errors = StringIO()
+        assert "-->" not in run("signal_map", "--signal", "nowhere", stderr=errors)
+        assert "No such receiver is connected in this process: the map is empty." in errors.getvalue()
+        assert json.loads(run("signal_map", "--signal", "nowhere", "--json"))["connections"] == []
 
     def test_a_file_that_cannot_be_written_is_an_error(self, tmp_path):
         with pytest.raises(CommandError, match="cannot be written: No such file"):

@@ -46,7 +46,7 @@ class Broker:
             # RabbitMQ's answer to a message is the point of sending one.
             options = {**(self.app.conf.broker_transport_options or {}), "confirm_publish": True}
             made = self.app.connection_for_write(transport_options=options)
-            section.add("ok", f"The transport is {made.transport.driver_name} {made.transport.driver_version()}.")
+            section.add("ok", f"The transport is {_driver(made.transport)}.")
         except ImportError as error:
             section.add(
                 "problem",
@@ -157,3 +157,9 @@ def _said(error: Exception, connection: Connection) -> str:
     for secret in (password, quote(password, safe="")) if isinstance(password, str) and password else ():
         text = text.replace(secret, "**")
     return text
+
+
+def _driver(transport: Any) -> str:
+    """The library of a transport, and its version, which kombu's own transports do not have."""
+    version = transport.driver_version()
+    return f"{transport.driver_name}{f' {version}' if version != 'N/A' else ''}"

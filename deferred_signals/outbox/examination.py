@@ -69,7 +69,8 @@ def _unfinished(section: Section, alias: str) -> int:
     due, now = runnable.order_by("due").values_list("due", DatabaseNow()).first() or (None, None)
     waited = (now - due).total_seconds() if due and now else 0
     numbers = waiting.count(), running.count()
-    text = f"{alias}: {numbers[0]:,} deliveries wait and {numbers[1]:,} run"
+    wait, run = ("delivery waits" if numbers[0] == 1 else "deliveries wait"), ("runs" if numbers[1] == 1 else "run")
+    text = f"{alias}: {numbers[0]:,} {wait} and {numbers[1]:,} {run}"
     mark: Mark = "ok" if waited <= patience else "warning"
     section.add(
         mark,

@@ -154,6 +154,10 @@ def _tell_relay(made: Explanation) -> None:
     leads = Lock.objects.using(made.database).filter(name=NAME, until__gt=DatabaseNow()).exists()
     if not leads:
         made.why.append("No relay is at work for this database, so nobody rings for it again.")
+        if made.at is not None:  # that was to be the relay's doing
+            may_come = made.row.due is None or made.row.due <= made.now
+            unless = ", unless its doorbell still waits at the broker" if may_come else ""
+            made.next, made.at = f"Nothing before a relay is at work{unless}.", None
         made.cures.append("Start a Celery worker, which runs the relay by itself (RELAY), or manage.py relay_outbox.")
 
 

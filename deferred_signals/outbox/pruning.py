@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from django.db import connections, transaction
+from django.db.models import Count, QuerySet
 
 from deferred_signals import conf
 
@@ -30,18 +31,19 @@ def prune(
     *,
     most: int | None = None,
     younger_than: float | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> int:
     """Delete rows that have been in one of these end states for so many seconds; return how many.
 
     Each ``batch`` is a transaction of its own; ``most`` ends it after so many rows. ``younger_than`` spares the
-    database to look at rows that were finished longer ago, which are those of dead deliveries. Raises the database's
-    error.
+    database to look at rows that were finished longer ago, which are those of dead deliveries. ``progress`` is told
+    after each batch how many rows it was. Raises the database's error.
     """
     deleted = 0
     ends = [State(state).value for state in states]
     while most is None or deleted < most:
         size = batch if most is None else min(batch, most - deleted)
-        found = OutboxDelivery.objects.using(alias).filter(finished__lt=DatabaseNow(-older_than), state__in=ends)
+        found = _finished(alias, older_than, ends)
         if younger_than is not None:
             found = found.filter(finished__gt=DatabaseNow(-younger_than))
         numbers = list(found.order_by("finished").values_list("number", flat=True)[:size])
@@ -51,9 +53,21 @@ def prune(
                 deleted += _delete(alias, numbers, ends, older_than)
                 if have_attempts:
                     attempts.forget(alias, numbers)
+            if progress is not None:
+                progress(len(numbers))
         if len(numbers) < size:
             break
     return deleted
+
+
+def to_prune(alias: str, older_than: float, states: Iterable[str] = FINISHED) -> dict[str, int]:
+    """How many rows ``prune`` would delete, by their state. Raises the database's error."""
+    found = _finished(alias, older_than, [State(state).value for state in states])
+    return dict(found.order_by("state").values_list("state").annotate(Count("number")))
+
+
+def _finished(alias: str, older_than: float, ends: list[str]) -> QuerySet[OutboxDelivery]:
+    return OutboxDelivery.objects.using(alias).filter(finished__lt=DatabaseNow(-older_than), state__in=ends)
 
 
 def _delete(alias: str, numbers: list[int], ends: list[str], older_than: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +30,7 @@ def age(text: str) -> float:
     """Seconds, from ``90s``, ``30m``, ``12h``, ``7d`` or ``2w``. Raises ArgumentTypeError."""
     found = _AGE.fullmatch(text)
     if found is None:
-        raise ArgumentTypeError("a number and a unit, as in 90s, 30m, 12h, 7d or 2w")
+        raise ArgumentTypeError(f"{text!r} is no age: a number and a unit, as in 90s, 30m, 12h, 7d or 2w")
     return int(found[1]) * _UNITS[found[2]]
 
 
@@ -43,7 +43,7 @@ def moment(text: str) -> float:
     except ValueError:
         found = None
     if found is None:
-        raise ArgumentTypeError("a time, as in 2030-01-31T12:00, or an age, as in 12h or 7d")
+        raise ArgumentTypeError(f"{text!r} is no time, as in 2030-01-31T12:00, and no age, as in 12h or 7d")
     aware = timezone.make_aware(found) if timezone.is_naive(found) else found
     # Told from the database's clock by all who compare it with what it has written.
     return (datetime.now(aware.tzinfo) - aware).total_seconds()
@@ -76,16 +76,19 @@ def add_arguments(parser: CommandParser) -> None:
     add_database(parser)
     parser.add_argument("--dry-run", action="store_true", help="Only say which they are.")
     parser.add_argument("--json", action="store_true", help="Print one JSON object instead.")
-    parser.add_argument(
-        "--no-input", "--noinput", action="store_false", dest="interactive", help="Do not ask before many are changed."
-    )
+    add_no_input(parser)
+
+
+def add_no_input(parser: CommandParser) -> None:
+    """Add ``--no-input``, as Django's commands have it."""
+    parser.add_argument("--no-input", "--noinput", action="store_false", dest="interactive", help="Do not ask.")
 
 
 def _id(text: str) -> uuid.UUID:
     try:
         return uuid.UUID(text)
     except ValueError:
-        raise ArgumentTypeError("the id of a delivery, a UUID") from None
+        raise ArgumentTypeError(f"{text!r} is not the id of a delivery, a UUID") from None
 
 
 def aliases(given: list[str] | None) -> Iterator[str]:
@@ -135,3 +138,13 @@ def selected(alias: str, state: State, options: dict[str, Any]) -> QuerySet[Outb
     if filters["before"] is not None:
         rows = rows.filter(**{f"{when}__lt": DatabaseNow(-filters["before"])})
     return rows
+
+
+def in_other_states(databases: Iterable[str], ids: list[uuid.UUID], state: State) -> dict[uuid.UUID, str]:
+    """Why deliveries that were asked for are not among those of this state, by the ids of those that have a row."""
+    found = {}
+    for alias in databases:
+        rows = OutboxDelivery.objects.using(alias).filter(delivery_id__in=ids).exclude(state=state)
+        for id_, other in rows.values_list("delivery_id", "state"):
+            found[id_] = f"It is {other}, and not {state.value}. manage.py explain_delivery says more."
+    return found

@@ -48,11 +48,11 @@ def test_every_command_runs(dead, capsys, tmp_path):
     arguments = {
         "check_deliveries": [],
         "deferred_doctor": [],
-        "discard_deliveries": [dead],
+        "discard_deliveries": [dead, "--no-input"],
         "explain_delivery": [dead],
         "explain_receiver": ["file_letter"],
         "list_receivers": [],
-        "prune_deliveries": ["--older-than", "1d"],
+        "prune_deliveries": ["--older-than", "1d", "--no-input"],
         "redeliver": ["--all", "--dry-run"],
         "relay_outbox": ["--once"],
         "signal_map": ["--format", "svg", "--output", str(tmp_path / "map.svg")],

@@ -64,6 +64,18 @@ class TestTheFigures:
         assert hours[0] == {"succeeded": 0, "discarded": 1, "dead": 0}
         assert sum(sum(hour.values()) for hour in hours) == 4
 
+    def test_count_what_is_not_finished_by_its_age(self, payload):
+        """The first hour is of all that are older: the oldest must not fall out of the picture."""
+        for state, ago in ((State.PENDING, 0.5), (State.PENDING, 1.5), (State.RUNNING, 23.5), (State.PENDING, 100)):
+            put(payload, state, created=DatabaseNow(-3600 * ago))
+        put(payload, State.SUCCEEDED, created=DatabaseNow(-60))
+        hours = figures.figures("default").unfinished
+        assert len(hours) == figures.HOURS
+        assert hours[-1] == {"pending": 1, "running": 0}
+        assert hours[-2] == {"pending": 1, "running": 0}
+        assert hours[0] == {"pending": 1, "running": 1}
+        assert sum(sum(hour.values()) for hour in hours) == 4
+
     def test_count_failed_attempts_by_hours_of_the_newest(self, payload, monkeypatch):
         row = put(payload)
         for hours in (30, 2.5, 0.5):
@@ -93,6 +105,14 @@ class TestTheDashboard:
         assert said.count("<svg") >= 2
         assert "Finished deliveries: 1 in 24 hours, at most 1 in one of them." in said
         assert '<th scope="row">in the last hour</th><td>1</td><td>0</td><td>0</td>' in said
+
+    def test_draws_how_old_is_what_waits(self, payload, browser):
+        put(payload, State.PENDING, created=DatabaseNow(-3600 * 100))
+        said = text_of(browser.get(f"{LIST}dashboard/"))
+        assert "Not finished, by age: 1 in 24 hours and before, at most 1 in one of them." in said
+        assert "<title>more than 23 hours ago: 1 pending</title>" in said
+        assert '<th scope="row">more than 23 hours ago</th><td>1</td><td>0</td>' in said
+        assert "<span>24 hours ago and before</span>" in said
 
     def test_says_how_high_a_bar_is(self, payload, browser):
         assert "Nothing in these hours" in text_of(browser.get(f"{LIST}dashboard/"))

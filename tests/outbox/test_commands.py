@@ -21,6 +21,7 @@ from deferred_signals.envelope import seal, unseal
 from deferred_signals.outbox import selection
 from deferred_signals.outbox.clock import DatabaseNow
 from deferred_signals.outbox.management import on_selected
+from deferred_signals.outbox.management.commands import redeliver
 from deferred_signals.outbox.models import Origin, OutboxDelivery, State
 from deferred_signals.outbox.rows import insert, row_of
 from deferred_signals.strict_json import dump, parse
@@ -57,8 +58,9 @@ def put(link, memory) -> Put:
 
 
 def run(command: str, *arguments: Any, **options: Any) -> str:
+    """As from a terminal where nobody is asked; what is asked, and when, is of TestTheQuestion."""
     out = StringIO()
-    call_command(command, *arguments, stdout=out, **{"stderr": StringIO(), **options})
+    call_command(command, *arguments, stdout=out, **{"stderr": StringIO(), "interactive": False, **options})
     return out.getvalue()
 
 
@@ -227,10 +229,20 @@ def without_table(outbox: Any, monkeypatch: Any, *aliases: str) -> set[str]:
     return lacking
 
 
-class TestBeforeMany:
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def asking(command: str, *arguments: Any, **options: Any) -> str:
+    return run(command, *arguments, interactive=True, **options)
+
+
+class TestTheQuestion:
     @pytest.fixture(autouse=True)
     def _few_are_many(self, monkeypatch):
         monkeypatch.setattr(on_selected, "MANY", 1)
+        monkeypatch.setattr(redeliver.Command, "unasked", 1)
 
     @pytest.fixture
     def answer(self, monkeypatch) -> Callable[[str], list[str]]:
@@ -251,8 +263,8 @@ class TestBeforeMany:
     def test_it_asks_and_shows_what_they_are(self, put, answer):
         put(receiver="shop.a"), put(receiver="shop.b")
         asked = answer("y")
-        out = run("redeliver", "--all")
-        assert asked == ["Redeliver 2 deliveries? [y/N] "]
+        out = asking("redeliver", "--all")
+        assert asked == ["Redeliver 2 deliveries of the database default? [y/N] "]
         assert "1  shop.a  builtins.ValueError  [default]" in out
         assert len(in_state("pending")) == 2
 
@@ -261,38 +273,76 @@ class TestBeforeMany:
         put(), put()
         answer(text)
         with pytest.raises(CommandError, match="Nothing is changed"):
-            run("discard_deliveries", "--all")
+            asking("discard_deliveries", "--all")
         assert len(in_state("dead")) == 2
 
     @pytest.mark.parametrize("option", ["--no-input", "--noinput"])
     def test_it_does_not_ask_where_nobody_is(self, put, answer, option):
         put(), put()
         asked = answer("n")
-        run("redeliver", "--all", option)
+        call_command("redeliver", "--all", option, stdout=StringIO())
         assert (asked, len(in_state("pending"))) == ([], 2)
 
     def test_a_machine_is_not_asked(self, put, answer):
         put(), put()
         asked = answer("y")
         with pytest.raises(CommandError, match="Say --no-input if you mean it"):
-            run("redeliver", "--all", "--json")
+            asking("redeliver", "--all", "--json")
         assert (asked, len(in_state("dead"))) == ([], 2)
 
-    def test_few_are_changed_without_a_question(self, put, answer):
+    def test_few_are_redelivered_without_a_question(self, put, answer):
         put()
         asked = answer("n")
-        run("redeliver", "--all")
+        asking("redeliver", "--all")
         assert asked == []
 
-    def test_a_terminal_shows_how_far_it_is(self, put, answer):
-        class Terminal(StringIO):
-            def isatty(self) -> bool:
-                return True
+    def test_not_a_single_one_is_discarded_without_a_question(self, put, answer):
+        one, _ = put(alias="other"), put()
+        asked = answer("y")
+        out = asking("discard_deliveries", one)
+        assert out.splitlines()[0] == "        1  tests.receivers.first  builtins.ValueError  [other]"
+        assert asked == ["Discard 1 delivery of the database other? [y/N] "]
+        assert (in_state("discarded", "other"), len(in_state("dead"))) == ({one}, 1)
 
+    def test_nothing_is_asked_about_nothing(self, answer):
+        asked = answer("n")
+        asking("discard_deliveries", "--all")
+        asking("prune_deliveries", "--older-than", "1h")
+        assert asked == []
+
+    def test_before_rows_are_deleted_it_shows_which(self, put, answer):
+        put(State.SUCCEEDED, ago=7200), put(ago=7200), put(State.SUCCEEDED, ago=7200, alias="other")
+        asked = answer("y")
+        out = asking("prune_deliveries", "--older-than", "1h", "--dead")
+        assert out.splitlines() == [
+            "        1  dead  [default]",
+            "        1  succeeded  [default]",
+            "        1  succeeded  [other]",
+            "default: 2 rows deleted.",
+            "other: 1 row deleted.",
+        ]
+        assert asked == ["Delete 3 rows of the database default, other? [y/N] "]
+
+    @pytest.mark.parametrize("arguments", [[], ["--json"]])
+    def test_without_a_yes_no_row_is_deleted(self, put, answer, arguments):
+        put(State.SUCCEEDED, ago=7200)
+        answer("")
+        with pytest.raises(CommandError, match="ay --no-input"):
+            asking("prune_deliveries", "--older-than", "1h", *arguments)
+        assert len(in_state("succeeded")) == 1
+
+    def test_a_terminal_shows_how_far_it_is(self, put, answer):
         put(), put(alias="other")
         screen = Terminal()
         run("redeliver", "--all", "--no-input", "--no-color", stderr=screen)
         assert screen.getvalue() == "\r1 of 2\r2 of 2\n"
+
+    def test_a_terminal_shows_how_much_is_deleted(self, put):
+        for _ in range(3):
+            put(State.SUCCEEDED, ago=7200)
+        screen = Terminal()
+        run("prune_deliveries", "--older-than", "1h", "--batch", "2", "--no-color", stderr=screen)
+        assert screen.getvalue() == "\r2 of 3\r3 of 3\n"
 
 
 class TestWhatIsSaid:
@@ -333,6 +383,31 @@ class TestWhatIsSaid:
         assert " to a?[2Jb: " in errors.getvalue()
         assert "\x1b[2J" not in errors.getvalue()
 
+    def test_of_one_that_is_in_another_state(self, put):
+        waiting = put(State.PENDING)
+        errors = StringIO()
+        with pytest.raises(CommandError, match="1 delivery left as it is"):
+            run("redeliver", waiting, stderr=errors)
+        assert f"{waiting}: It is pending, and not dead. manage.py explain_delivery says more." in errors.getvalue()
+
+    @pytest.mark.parametrize(
+        ("command", "how"),
+        [
+            ("redeliver", "redeliver --all --dry-run"),
+            ("discard_deliveries --state pending", "discard_deliveries --state pending --all --dry-run"),
+        ],
+    )
+    def test_where_none_is_as_asked_for_it_says_how_to_see_them(self, put, command, how):
+        put(), put(State.PENDING)
+        assert f"manage.py {how} shows which there are." in run(*command.split(), "--receiver", "shop.misspelt")
+        assert json.loads(run(*command.split(), "--receiver", "shop.misspelt", "--json"))["left"] == []
+
+    def test_of_what_was_misspelt(self):
+        with pytest.raises(CommandError, match="'yesterday' is no time, as in 2030-01-31T12:00"):
+            run("redeliver", "--since", "yesterday")
+        with pytest.raises(CommandError, match="'7' is not the id of a delivery"):
+            run("redeliver", "7")
+
     def test_to_a_machine(self, put):
         forged, fine = put(payload="forged:x"), put()
         out = StringIO()
@@ -359,7 +434,7 @@ class TestPrune:
         gone = [put(State.SUCCEEDED, ago=7200), put(State.DISCARDED, ago=7200, alias="other")]
         stay = [put(State.SUCCEEDED, ago=60), put(State.DEAD, ago=7200), put(State.PENDING, ago=7200)]
         out = run("prune_deliveries", "--older-than", "1h")
-        assert out.splitlines() == ["default: 1 rows deleted.", "other: 1 rows deleted."]
+        assert out.splitlines() == ["default: 1 row deleted.", "other: 1 row deleted."]
         left = OutboxDelivery.objects.values_list("delivery_id", flat=True)
         assert {str(key) for key in left} == {*stay}
         assert not {*gone} & {str(key) for key in left}
@@ -387,5 +462,5 @@ class TestPrune:
 
     def test_of_one_database(self, put):
         put(State.SUCCEEDED, ago=7200), put(State.SUCCEEDED, ago=7200, alias="other")
-        assert run("prune_deliveries", "--older-than", "1h", "--database", "other") == "other: 1 rows deleted.\n"
+        assert run("prune_deliveries", "--older-than", "1h", "--database", "other") == "other: 1 row deleted.\n"
         assert len(in_state("succeeded")) == 1

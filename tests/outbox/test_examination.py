@@ -65,7 +65,7 @@ class TestTheTables:
         put()
         put(State.RUNNING)
         texts = said("ok")
-        assert texts[0] == "default: 1 deliveries wait and 1 run; the oldest that could run has been due for 0 s."
+        assert texts[0] == "default: 1 delivery waits and 1 runs; the oldest that could run has been due for 0 s."
         assert texts[1].startswith("default: the relay is ")
         assert "@" in texts[1]
         assert texts[2] == "other: 0 deliveries wait and 0 run."
@@ -112,7 +112,7 @@ class TestWhatWaits:
     def test_for_its_countdown_is_none(self, relay):
         put(due=DatabaseNow(3600))
         assert said("warning") == []
-        assert said("ok")[0] == "default: 1 deliveries wait and 0 run."
+        assert said("ok")[0] == "default: 1 delivery waits and 0 run."
 
     def test_behind_another_of_its_key_is_none(self, relay):
         put(State.RUNNING, order_key="a", due=DatabaseNow(30))

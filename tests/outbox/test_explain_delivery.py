@@ -114,6 +114,12 @@ class TestOneThatWaits:
         found = told(put())
         assert found.why[-1] == "No relay is at work for this database, so nobody rings for it again."
         assert any("relay_outbox" in cure for cure in found.cures)
+        assert found.next == "Nothing before a relay is at work, unless its doorbell still waits at the broker."
+        assert found.at is None
+        later = told(put(due=DatabaseNow(60), ring_at=DatabaseNow(60)))
+        assert (later.next, later.at) == ("Nothing before a relay is at work.", None)
+        put(State.RUNNING, order_key="a", due=DatabaseNow(30))
+        assert told(put(order_key="a")).next == "It is rung for when that one has ended."
 
     def test_for_a_receiver_that_this_release_does_not_know(self, put):
         key = put(receiver="shop.gone")
@@ -306,8 +312,11 @@ class TestTheCommand:
         with pytest.raises(CommandError) as raised:
             run("no\x1b such \udcff id")
         text = str(raised.value)
-        assert text.startswith("There is no row of the delivery no? such ? id. That can mean:\n  - It is not durable.")
-        assert "\n  - It has ended more than 86400 s ago (RETENTION)" in text
+        assert text.startswith("There is no row of the delivery no? such ? id. That can mean:\n")
+        assert (
+            "\n  - 'no? such ? id' is no whole id: those that send() makes are UUIDs.\n  - It is not durable." in text
+        )
+        assert "\n  - It has ended more than 1 d ago (RETENTION)" in text
         assert "\n  - It was sent on another database. Looked at: default, other." in text
         settings.DEFERRED_SIGNALS = {"BACKEND": "memory", "RETENTION": None}
         with pytest.raises(CommandError) as raised:

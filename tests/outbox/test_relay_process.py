@@ -400,6 +400,23 @@ class TestTheCommand:
         with pytest.raises(CommandError, match=r"does not take doorbells: PublishError: The broker did not answer"):
             self.run("--once")
 
+    def test_tells_a_machine(self, monkeypatch):
+        monkeypatch.setattr(relay_outbox, "drain", lambda aliases: {"other": Batch(7, 5, None)})
+        assert json.loads(self.run("--once", "--json")) == {
+            "databases": {"other": {"due": 7, "rung": 5}},
+            "outage": None,
+        }
+        refused = Batch(7, 0, PublishError("gone"))
+        monkeypatch.setattr(relay_outbox, "drain", lambda aliases: {"other": refused})
+        out = StringIO()
+        with pytest.raises(CommandError, match="does not take doorbells"):
+            call_command("relay_outbox", "--once", "--json", stdout=out)
+        assert json.loads(out.getvalue())["outage"] == "PublishError: gone"
+
+    def test_tells_a_machine_only_what_has_an_end(self):
+        with pytest.raises(CommandError, match="--json is for --once"):
+            self.run("--json")
+
     def test_fails_where_a_database_ends(self, monkeypatch):
         def away(aliases: Any) -> Any:
             raise OperationalError("server closed the connection")

@@ -7,10 +7,11 @@ from argparse import ArgumentTypeError
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from deferred_signals.doctor import Finding, examine
 from deferred_signals.doctor.findings import plain
+from deferred_signals.management.terminal import TerminalCommand
 
 
 def _seconds(text: str) -> float:
@@ -19,11 +20,11 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0
     if not 0 < seconds <= 3600:  # noqa: PLR2004 - an hour is more patience than anybody has
-        raise ArgumentTypeError("a number of seconds, greater than 0")
+        raise ArgumentTypeError(f"{text!r} is no number of seconds between 0 and 3600")
     return seconds
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Ends with 1 where there is a problem."""
 
     help = (

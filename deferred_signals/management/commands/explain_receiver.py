@@ -6,9 +6,10 @@ import json
 from textwrap import wrap
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from deferred_signals.doctor.findings import plain
+from deferred_signals.management.terminal import TerminalCommand
 from deferred_signals.signal_map import collect
 from deferred_signals.signal_map.connection import Connection
 from deferred_signals.signal_map.description import Description, describe, near, resolve
@@ -18,7 +19,7 @@ from deferred_signals.signal_map.effective import Effective
 WIDTH = 110
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """All about one receiver."""
 
     help = (

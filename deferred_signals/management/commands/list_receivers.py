@@ -6,17 +6,18 @@ import json
 from itertools import groupby
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from deferred_signals.doctor.findings import plain
 from deferred_signals.management.map_filters import add_filters, collected, unread_note
+from deferred_signals.management.terminal import TerminalCommand
 from deferred_signals.signal_map import Connection
 
 #: Options that have a word of their own in a line.
 _SAID = {"queue", "name", "durable"}
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Who listens to what."""
 
     help = (

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from deferred_signals.management.map_filters import add_filters, collected, unread_note
+from deferred_signals.management.terminal import TerminalCommand
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """The map of signals as a drawing."""
 
     help = (
@@ -36,6 +37,8 @@ class Command(BaseCommand):
             text = json.dumps(found.as_json(), indent=2) + "\n"
         else:
             text = found.svg() if options["format"] == "svg" else found.mermaid()
+        if not found.connections and not options["json"]:
+            self.stderr.write(self.style.WARNING("No such receiver is connected in this process: the map is empty."))
         if note := unread_note(found):
             self.stderr.write(self.style.WARNING(note))
         if not options["output"]:
@@ -46,4 +49,5 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{options['output']} cannot be written: {error.strerror or error}") from None
         if options["verbosity"]:
-            self.stdout.write(f"{options['output']}: {len(found.connections):,} connections.")
+            number = len(found.connections)
+            self.stdout.write(f"{options['output']}: {number:,} connection{'' if number == 1 else 's'}.")

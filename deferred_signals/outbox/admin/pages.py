@@ -58,7 +58,8 @@ def _for(seconds: float | None) -> str:
 
 def _charts(found: Figures) -> list[dict[str, Any]]:
     shown = [("Finished deliveries", found.finished), ("Failed attempts", found.failed)]
-    return [charts.with_numbers(title, hours) for title, hours in shown if hours]
+    ended = [charts.with_numbers(title, hours) for title, hours in shown if hours]
+    return [charts.with_numbers("Not finished, by age", found.unfinished, and_before=True), *ended]
 
 
 def failed(model_admin: Any, request: HttpRequest) -> HttpResponse:

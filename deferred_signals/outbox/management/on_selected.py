@@ -6,33 +6,37 @@ import json
 from collections import Counter
 from typing import Any, ClassVar, Protocol
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseDriverError
 from django.db.models import Count, QuerySet
 
 from deferred_signals.doctor.findings import plain
+from deferred_signals.management.terminal import Progress, TerminalCommand, is_meant
 from deferred_signals.outbox import selection
 from deferred_signals.outbox.models import OutboxDelivery, State
-from deferred_signals.outbox.redelivery import Account, Progress
+from deferred_signals.outbox.redelivery import Account
+from deferred_signals.outbox.redelivery import Progress as Told
 
-#: More than so many are only changed after a question.
+#: From more than so many on, a terminal is shown how far it is.
 MANY = 100
 
 
 class Treatment(Protocol):
     """What is done with the rows of one database."""
 
-    def __call__(self, rows: QuerySet[OutboxDelivery], progress: Progress, /) -> Account:
+    def __call__(self, rows: QuerySet[OutboxDelivery], progress: Told, /) -> Account:
         """Do it, and tell after each batch how many rows it has looked at."""
 
 
-class OnSelected(BaseCommand):
+class OnSelected(TerminalCommand):
     """Ends with 1 where a delivery that was asked for was left as it is."""
 
     #: What is done, as an order and when it is done.
     order: ClassVar[str]
     done: ClassVar[str]
     act: ClassVar[Treatment]
+    #: More than so many are only changed after a question.
+    unasked: ClassVar[int]
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -56,24 +60,19 @@ class OnSelected(BaseCommand):
             self._tell_groups(groups, total, as_json=options["json"])
             return
         left = self._not_there(chosen, options["ids"], state)
-        if total > MANY and options["interactive"]:
+        if total > self.unasked and options["interactive"]:
             self._ask(groups, total, as_json=options["json"])
         changed = 0
-        handled = 0
-
-        def progress(count: int) -> None:
-            nonlocal handled
-            handled += count
-            if total > MANY and self.stderr.isatty():
-                self.stderr.write(f"\r{handled:,} of {total:,}", ending="\n" if handled >= total else "")
-
+        progress = Progress(self.stderr, total, MANY)
         for alias, rows in chosen.items():
             account = self.act(rows, progress)
             changed += account.changed
             left += [
                 {"database": alias, "id": str(id_), "receiver": to, "reason": why} for id_, to, why in account.left
             ]
-        if options["json"]:
+        if not total and not options["ids"] and not options["json"]:
+            self._tell_nothing(state)
+        elif options["json"]:
             self.stdout.write(json.dumps({self.done.lower(): changed, "left": left}, indent=2))
         else:
             self.stdout.write(self.style.SUCCESS(f"{self.done} {_deliveries(changed)}."))
@@ -86,20 +85,31 @@ class OnSelected(BaseCommand):
     def _not_there(
         self, chosen: dict[str, QuerySet[OutboxDelivery]], ids: list[Any], state: State
     ) -> list[dict[str, str]]:
-        there = {id_ for rows in chosen.values() for id_ in rows.values_list("delivery_id", flat=True)} if ids else ()
-        reason = f"There is no {state.value} delivery of this id."
-        return [{"database": "", "id": str(id_), "receiver": "", "reason": reason} for id_ in ids if id_ not in there]
+        if not ids:
+            return []
+        there = {id_ for rows in chosen.values() for id_ in rows.values_list("delivery_id", flat=True)}
+        others = selection.in_other_states(chosen, ids, state)
+        nothing = f"There is no {state.value} delivery of this id."
+        return [
+            {"database": "", "id": str(id_), "receiver": "", "reason": others.get(id_, nothing)}
+            for id_ in dict.fromkeys(ids)
+            if id_ not in there
+        ]
+
+    def _tell_nothing(self, state: State) -> None:
+        name = type(self).__module__.rpartition(".")[2]
+        which = f" --state {state.value}" if state != State.DEAD else ""
+        self.stdout.write(
+            f"{self.done} no delivery: no {state.value} one is as asked for. "
+            f"manage.py {name}{which} --all --dry-run shows which there are."
+        )
 
     def _ask(self, groups: dict[str, Counter[tuple[str, str]]], total: int, *, as_json: bool) -> None:
         if as_json:
-            raise CommandError(f"These are {_deliveries(total)}. Say --no-input if you mean it.")
+            raise CommandError(f"It is about {_deliveries(total)}. Say --no-input if you mean it.")
         self._tell_groups(groups, total, as_json=False)
-        try:
-            answer = input(f"{self.order} {_deliveries(total)}? [y/N] ")
-        except EOFError:
-            answer = ""
-        if answer.strip().lower() not in {"y", "yes"}:
-            raise CommandError("Nothing is changed. Where nobody can answer, say --no-input.")
+        where = ", ".join(alias for alias, group in groups.items() if group)
+        is_meant(f"{self.order} {_deliveries(total)} of the database {where}?")
 
     def _tell_groups(self, groups: dict[str, Counter[tuple[str, str]]], total: int, *, as_json: bool) -> None:
         told = [
@@ -111,8 +121,8 @@ class OnSelected(BaseCommand):
             self.stdout.write(json.dumps({"count": total, "groups": told}, indent=2))
             return
         for one in told:
-            receiver = one["receiver"] or "(could not be opened)"
-            self.stdout.write(plain(f"{one['count']:>9,}  {receiver}  {one['error_type']}  [{one['database']}]"))
+            words = (str(one["receiver"] or "(could not be opened)"), str(one["error_type"]), f"[{one['database']}]")
+            self.stdout.write(plain(f"{one['count']:>9,}  {'  '.join(word for word in words if word)}"))
         self.stdout.write(f"{total:>9,}  in all")
 
 

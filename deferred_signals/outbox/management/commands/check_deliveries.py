@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseDriverError
 
+from deferred_signals import conf
 from deferred_signals.doctor.findings import plain
+from deferred_signals.management.terminal import Progress, TerminalCommand
 from deferred_signals.outbox import selection
 from deferred_signals.outbox.inspection import Inspected, inspect_rows, number_of
 from deferred_signals.outbox.relay_process import know_receivers
@@ -17,7 +19,7 @@ from deferred_signals.outbox.relay_process import know_receivers
 MANY = 500
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Ends with 1 where a delivery does not resolve."""
 
     help = (
@@ -34,6 +36,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Look at each row of each database."""
+        conf.current()  # or each delivery would be said to be the one at fault
         know_receivers()
         aliases = list(selection.aliases(options["database"]))
         try:
@@ -50,16 +53,8 @@ class Command(BaseCommand):
             raise CommandError(f"{failing:,} {does} not resolve in this release.", returncode=1)
 
     def _inspect(self, aliases: list[str]) -> dict[str, Inspected]:
-        is_shown = self.stderr.isatty()
-        total = sum(number_of(alias) for alias in aliases) if is_shown else 0
-        handled = 0
-
-        def progress(count: int) -> None:
-            nonlocal handled
-            handled += count
-            if total > MANY:
-                self.stderr.write(f"\r{handled:,} of {total:,}", ending="\n" if handled >= total else "")
-
+        total = sum(number_of(alias) for alias in aliases) if self.stderr.isatty() else 0
+        progress = Progress(self.stderr, total, MANY)
         return {alias: inspect_rows(alias, progress) for alias in aliases}
 
     def _print(self, inspected: dict[str, Inspected]) -> None:

@@ -18,6 +18,7 @@ class Command(OnSelected):
     )
     order, done = "Discard", "Discarded"
     act = staticmethod(discard)
+    unasked = 0
 
     def add_arguments(self, parser: CommandParser) -> None:
         """As Django asks."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import uuid
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseDriverError
 
 from deferred_signals import conf
 from deferred_signals.doctor.findings import plain
+from deferred_signals.management.terminal import TerminalCommand
 from deferred_signals.outbox import selection
 from deferred_signals.outbox.explaining import explain
 from deferred_signals.outbox.explanation import Explanation
@@ -18,7 +20,7 @@ from deferred_signals.outbox.explanation import Explanation
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Ends with 1 where there is no row of the delivery."""
 
     help = (
@@ -48,10 +50,10 @@ class Command(BaseCommand):
                 found.append(explained)
         if options["json"]:
             told = [one.as_json() for one in found]
-            missing = {"found": False, "databases": aliases, "meanings": _meanings(aliases)}
+            missing = {"found": False, "databases": aliases, "meanings": _meanings(key, aliases)}
             self.stdout.write(json.dumps((told[0] if len(told) == 1 else told) if told else missing, indent=2))
         if not found:
-            listed = "".join(f"\n  - {one}" for one in _meanings(aliases))
+            listed = "".join(f"\n  - {one}" for one in _meanings(key, aliases))
             raise CommandError(f"There is no row of the delivery {plain(key)}. That can mean:{listed}")
         if not options["json"]:
             for one in found:
@@ -89,12 +91,16 @@ class Command(BaseCommand):
 def _when(moment: datetime, now: datetime) -> str:
     """A time, and how long that is from now, by the database's clock."""
     seconds = (moment - now).total_seconds()
-    size, unit = next(((size, unit) for size, unit in _UNITS if abs(seconds) >= size), (1, "s"))
-    number = f"{abs(seconds) / size:.0f} {unit}"
-    return f"{moment:%Y-%m-%d %H:%M:%S} ({f'in {number}' if seconds > 0 else f'{number} ago'})"
+    length = _length(abs(seconds))
+    return f"{moment:%Y-%m-%d %H:%M:%S} ({f'in {length}' if seconds > 0 else f'{length} ago'})"
 
 
-def _meanings(aliases: list[str]) -> list[str]:
+def _length(seconds: float) -> str:
+    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), (1, "s"))
+    return f"{seconds / size:.0f} {unit}"
+
+
+def _meanings(key: str, aliases: list[str]) -> list[str]:
     """What it can mean that there is no row."""
     retention = conf.current().retention
     not_kept = (
@@ -107,5 +113,9 @@ def _meanings(aliases: list[str]) -> list[str]:
         f"It was sent on another database. Looked at: {', '.join(aliases)}.",
     ]
     if retention is not None:
-        meanings.insert(1, f"It has ended more than {retention:g} s ago (RETENTION), and its row was deleted.")
+        meanings.insert(1, f"It has ended more than {_length(retention)} ago (RETENTION), and its row was deleted.")
+    try:
+        uuid.UUID(key)
+    except ValueError:
+        meanings.insert(0, f"'{plain(key)}' is no whole id: those that send() makes are UUIDs.")
     return meanings

@@ -15,3 +15,4 @@ class Command(OnSelected):
     )
     order, done = "Redeliver", "Redelivered"
     act = staticmethod(redeliver)
+    unasked = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import Future
 from threading import Thread
@@ -35,6 +36,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Called by Django."""
         parser.add_argument("--once", action="store_true", help="Ring for what is due now, say how many, and end.")
+        parser.add_argument("--json", action="store_true", help="With --once: print one JSON object instead.")
         parser.add_argument(
             "--database",
             action="append",
@@ -45,6 +47,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Called by Django."""
+        if options["json"] and not options["once"]:
+            raise CommandError("--json is for --once: without it the relay does not end.")
         aliases = self._aliases(options["databases"])
         try:
             backends.current().check()
@@ -52,7 +56,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         know_receivers()
         if options["once"]:
-            self._once(aliases)
+            self._once(aliases, as_json=options["json"])
             return
         self._say(f"Relay of {', '.join(aliases)}. Ctrl-C ends it.")
         self._shown = {}
@@ -63,7 +67,7 @@ class Command(BaseCommand):
 
     def _aliases(self, asked: Sequence[str] | None) -> list[str]:
         if asked and (unknown := [alias for alias in asked if alias not in connections]):
-            raise CommandError(f"There is no database {unknown[0]!r} in DATABASES.")
+            raise CommandError(f"There is no database {unknown[0]!r} in DATABASES. There is {', '.join(connections)}.")
         found = []
         for alias in asked or aliases_for_the_outbox():
             try:
@@ -85,17 +89,21 @@ class Command(BaseCommand):
             f"The database {alias!r} has no outbox. Run manage.py migrate --database={alias} deferred_signals_outbox."
         )
 
-    def _once(self, aliases: Sequence[str]) -> None:
+    def _once(self, aliases: Sequence[str], *, as_json: bool) -> None:
         try:
             done = drain(aliases)
         except DatabaseDriverError as error:
             raise CommandError(f"A database does not answer: {error}") from None
         outage: Exception | None = None
         for alias, batch in done.items():
-            self._say(f"{alias}: rung for {batch.rung} of {batch.due} deliveries that are due")
+            if not as_json:
+                self._say(f"{alias}: rung for {batch.rung} of {batch.due} deliveries that are due")
             outage = batch.outage or outage
+        if as_json:
+            rung = {alias: {"due": batch.due, "rung": batch.rung} for alias, batch in done.items()}
+            self._say(json.dumps({"databases": rung, "outage": _text(outage)}, indent=2))
         if outage is not None:
-            raise CommandError(f"The broker does not take doorbells: {type(outage).__name__}: {outage}")
+            raise CommandError(f"The broker does not take doorbells: {_text(outage)}")
 
     @property
     def _is_terminal(self) -> bool:
@@ -140,6 +148,10 @@ def _has_table_in_time(alias: str) -> bool:
         return found.result(PATIENCE)
     except TimeoutError:
         raise OperationalError(f"it has said nothing for {PATIENCE:g} s") from None
+
+
+def _text(outage: Exception | None) -> str | None:
+    return None if outage is None else f"{type(outage).__name__}: {outage}"
 
 
 def _state(alias: str, rung: int, leads: bool) -> str:
