@@ -53,6 +53,15 @@ for place, row in enumerate(rows):
     Attempt.objects.filter(row=row).update(started=F("started") - ago, ended=F("ended") - ago)
     OutboxDelivery.objects.filter(pk=row.pk).update(created=F("created") - ago, finished=F("finished") - ago)
 """
+#: The same of those that no worker has run, as if there had been none for some hours.
+WAITING = """
+from datetime import timedelta
+from django.db.models import F
+from deferred_signals.outbox.models import OutboxDelivery
+
+for place, row in enumerate(OutboxDelivery.objects.filter(finished=None).order_by("-number")):
+    OutboxDelivery.objects.filter(pk=row.pk).update(created=F("created") - timedelta(minutes=40 * place))
+"""
 HIDE_TOOLBAR = "#djDebugRoot { display: none !important }"
 
 
@@ -103,6 +112,13 @@ def of_the_toolbar(person: Person) -> None:
     take(person, "toolbar", high=HEIGHT, toolbar=True)
 
 
+def no_worker(shop: BookShop) -> None:
+    """Orders that wait for one."""
+    shop.worker.remove()
+    shop.manage("shell", "-c", ORDERS.format(count=4, broken=False))
+    shop.manage("shell", "-c", WAITING)
+
+
 def of_the_admin(person: Person) -> None:
     person.logs_in("boss")
     person.goes_to(ADMIN)
@@ -112,9 +128,13 @@ def of_the_admin(person: Person) -> None:
     take(person, "failures", high=HEIGHT)
     person.page.get_by_role("link", name="see it").first.click()
     take(person, "delivery", high=900)
-    for name, path in (("dashboard", "dashboard/"), ("map", "map/?app=shop")):
-        person.goes_to(f"{ADMIN}{path}")
-        take(person, name)
+    person.goes_to(f"{ADMIN}map/?app=shop")
+    take(person, "map")
+
+
+def of_the_dashboard(person: Person, name: str) -> None:
+    person.goes_to(f"{ADMIN}dashboard/")
+    take(person, name)
 
 
 def main() -> None:
@@ -131,11 +151,13 @@ def main() -> None:
                 of_the_shop(visitor)
                 of_the_toolbar(visitor)
                 shop.wait_until(lambda: "waiting 0" in shop.manage("shell", "-c", QUIET), "all deliveries have ended")
-                of_the_admin(Person(shop, browser, **look))
+                boss = Person(shop, browser, **look)
+                of_the_admin(boss)
+                no_worker(shop)
+                of_the_dashboard(boss, "dashboard")
                 dark = Person(shop, browser, **look | {"color_scheme": "dark"})
                 dark.logs_in("boss")
-                dark.goes_to(f"{ADMIN}dashboard/")
-                take(dark, "dashboard-dark")
+                of_the_dashboard(dark, "dashboard-dark")
         finally:
             shop.close()
 

@@ -108,10 +108,10 @@ class BookShop:
         try:
             self.manage("shell", "-c", _SETUP + setup)
             options = ["--pool=prefork", "--concurrency=2", "--loglevel=INFO", "--without-mingle", "--without-gossip"]
-            worker = self._start("-m", "celery", "-A", "config", "worker", *options)
+            self.worker = self._start("-m", "celery", "-A", "config", "worker", *options)
             self._start(str(EXAMPLE / "warehouse.py"), str(elsewhere), port=elsewhere).wait_ready()
             self._start(str(EXAMPLE / "manage.py"), "runserver", "--noreload", str(web), port=web).wait_ready()
-            self.wait_until(lambda: b" ready." in worker.logs(), "the worker is ready")
+            self.wait_until(lambda: b" ready." in self.worker.logs(), "the worker is ready")
         except BaseException:
             self.close()
             raise
