@@ -24,6 +24,8 @@ _DJANGO: dict[str, Callable[[Any], None]] = {
 }
 #: Parts of which no receiver's work depends: a worker that has no carrier for them runs without.
 DISPENSABLE = frozenset({"opentelemetry"})
+#: What may be in a context in which the same rows are found as outside of it.
+_HARMLESS = _DJANGO.keys() | DISPENSABLE
 #: The users' own, in the order in which they are captured and entered.
 _carriers: dict[str, Carrier] = {}
 
@@ -110,6 +112,11 @@ def check_names(captured: Mapping[str, Any]) -> None:
                 f"The payload has a context {name[:_SHOWN]!r} that this process does not know: is register_carrier() "
                 "called on the worker too, or does a newer release send it?"
             )
+
+
+def is_only_djangos(captured: Mapping[str, Any]) -> bool:
+    """Whether no carrier of the users' own has a part in it that a receiver's work may depend on."""
+    return captured.keys() <= _HARMLESS
 
 
 def is_djangos(name: str) -> bool:

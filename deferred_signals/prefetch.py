@@ -1,7 +1,8 @@
 """The rows that the members of a batch refer to, read with one query per model, a little ahead of the receivers.
 
 A reference promises the row as it is at the delivery. So what was read ahead counts for a moment only, and not beyond a
-statement of this process that may have changed it: then the row is read again by itself, as without a batch.
+statement of this process that may have changed it: then the row is read again by itself, as without a batch. So are the
+rows of a delivery with a context of the users' own: that may be a tenant, and in there the row is another one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from typing import Any
 
 from django.db import connections
 
+from . import context
 from .codec import Decoder
+from .decoding import Fetch
+from .envelope import Envelope
 from .references import Reference, known_alias, model_of
 from .rows import fetch, key_in
 
@@ -31,11 +35,14 @@ _READS = ("SELECT", "SAVEPOINT", "RELEASE")
 
 
 class Rows:
-    """What the members of a batch refer to: ``members`` are their arguments, still encoded, in their order."""
+    """What the members of a batch refer to, in their order; None stands for one that cannot be read."""
 
-    def __init__(self, members: Sequence[Any]) -> None:
+    def __init__(self, members: Sequence[Envelope | None]) -> None:
         #: Of each member, the label, key and alias of its references.
-        self._members = [list(references_in(member)) for member in members]
+        self._members = [
+            list(references_in(member.kwargs)) if member is not None and _is_of_here(member) else []
+            for member in members
+        ]
         #: By the reference: the row, and how often it is still asked for.
         self._ahead: dict[Reference, list[Any]] = {}
         #: By label of the model and alias, the tables of the rows that were read ahead.
@@ -54,12 +61,12 @@ class Rows:
                     stack.enter_context(connections[alias].execute_wrapper(self._see))
             yield
 
-    def _see(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+    def _see(self, execute: Any, sql: Any, params: Any, many: bool, how: Any) -> Any:
         try:
-            return execute(sql, params, many, context)
+            return execute(sql, params, many, how)
         finally:  # of many rows that were to be changed, some may be, whatever came of the others
             if self._ahead and not (text := str(sql)).startswith(_READS):
-                self._forget(text.lower(), context["connection"].alias)
+                self._forget(text.lower(), how["connection"].alias)
 
     def _forget(self, statement: str, alias: str) -> None:
         changed = [
@@ -67,6 +74,11 @@ class Rows:
         ]
         for one in [one for one in self._ahead if (one.label, one.alias) in changed]:
             del self._ahead[one]
+
+    def fetch_for(self, member: Envelope, number: int) -> Fetch | None:
+        """By what the references of a member are fetched, which is to run now as that number; None if one by one."""
+        self.come_to(number)
+        return self.fetch if _is_of_here(member) else None
 
     def come_to(self, number: int) -> None:
         """Read ahead for the member of this number and those after it, if that was not done, or too long ago."""
@@ -124,6 +136,11 @@ class Rows:
             return copy.deepcopy(row)
         except Exception:  # noqa: BLE001 - a field or a model may hold what cannot be copied
             return fetch(reference)
+
+
+def _is_of_here(member: Envelope) -> bool:
+    """Whether its rows are the same here as in its context; of an encrypted one that is not known yet."""
+    return member.encrypted is None and context.is_only_djangos(member.context)
 
 
 def references_in(encoded: Any) -> Iterator[tuple[str, Any, str]]:

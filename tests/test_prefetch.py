@@ -14,9 +14,10 @@ from django.db.models import Model
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from deferred_signals import prefetch
+from deferred_signals import batch, prefetch
 from deferred_signals.batch_run import run_all
 from deferred_signals.codec import Encoder
+from deferred_signals.envelope import read
 from deferred_signals.prefetch import Rows, references_in
 from deferred_signals.references import Reference
 from tests import receivers
@@ -235,8 +236,7 @@ class TestHowLongItCounts:
 
     def test_what_was_read_for_others_is_forgotten(self, clock):
         found = customers(4)
-        encoder = Encoder()
-        rows = Rows([{"instance": encoder.encode(one)} for one in found])
+        rows = Rows([read(one) for one in batch.read(send(*found))])
         rows.come_to(0)
         assert len(rows._ahead) == 4
         clock.now = 1

@@ -27,6 +27,7 @@ from deferred_signals.signals import delivery_finished
 from deferred_signals.strict_json import dump, parse
 from deferred_signals.tasks import deliver
 from tests import receivers
+from tests.ahead import in_schema, tenants  # noqa: F401 - a fixture
 from tests.shop.models import Customer
 
 from .holding import expire, once, parcel_sent, ring, send, states
@@ -153,6 +154,14 @@ class TestStatements:
             assert states(ring()) == ["succeeded"] * 8
         assert sum("shop_customer" in query["sql"] for query in asked) == 1
         assert [kwargs["instance"].name for _, _, kwargs in calls] == [*"abcdefgh"]
+
+    def test_for_the_rows_of_a_tenant_are_made_inside_of_it(self, link, calls, tenants):  # noqa: F811
+        link(parcel_sent, receivers.on_instance, durable=True, batch_size=100)
+        for name, row in zip(("acme", "globex", ""), tenants, strict=True):
+            with in_schema(name):
+                send(instance=row)
+        assert states(ring()) == ["succeeded"] * 3
+        assert [kwargs["instance"].name for _, _, kwargs in calls] == ["acme", "globex", "2"]
 
     def test_a_window_holds_no_more_than_batch_size_says(self, link):
         link(parcel_sent, receivers.curious, durable=True, batch_size=4)
