@@ -106,9 +106,12 @@ class Rows:
         known_alias(alias)
         counts: dict[Any, int] = defaultdict(int)
         references: dict[Any, list[Reference]] = defaultdict(list)
+        read: dict[Any, Any] = {}
         for pk in keys:
             given = Decoder().decode(pk) if type(pk) is dict else pk
             key = key_in(model, given)
+            if read.setdefault(given, key) != key:
+                return  # 1 and True are equal, and as texts they are two keys
             counts[key] += 1
             references[key].append(Reference(label, given, alias))
         if len(counts) < 2:  # noqa: PLR2004 - one is read when it is asked for
@@ -116,7 +119,10 @@ class Rows:
         # Of the parents too, whose columns are the row's.
         tables = (one._meta.db_table for one in (model, *model._meta.get_parent_list()))
         self._tables[label, alias] = [table.lower() for table in tables]
-        for row in model._base_manager.using(alias).filter(pk__in=list(counts)):
+        found = list(model._base_manager.using(alias).filter(pk__in=list(counts)))
+        if len({row.pk for row in found}) < len(found):
+            return  # of a view with several rows under one key, none is chosen
+        for row in found:
             ahead = [row, counts[row.pk]]
             for reference in references[row.pk]:
                 self._ahead[reference] = ahead

@@ -21,7 +21,7 @@ from deferred_signals.envelope import read
 from deferred_signals.prefetch import Rows, references_in
 from deferred_signals.references import Reference
 from tests import receivers
-from tests.ahead import customers, elsewhere, got, reads_ahead, selects, send, succeeded  # noqa: F401 - a fixture
+from tests.ahead import customers, elsewhere, got, in_schema, reads_ahead, selects, send, succeeded  # noqa: F401 - a fixture
 from tests.shop.models import (
     Account,
     Article,
@@ -159,6 +159,31 @@ class TestKeys:
             assert succeeded(run_all(payload))
         assert len(queries) == 1
         assert [(type(one), one.pk) for one in got(calls)] == [(type(one), one.pk) for one in [*rows, *rows]]
+
+    def test_keys_that_are_equal_may_be_those_of_two_rows(self, calls):
+        """1 and True are, and as titles they are "1" and "True"."""
+        found = [Article.objects.create(title=title, stock=stock) for stock, title in enumerate([1, True, 1.0, "2"])]
+        Article.objects.filter(title="1.0").delete()
+        ended = run_all(send(*found))
+        assert [outcome.state for _, outcome in ended] == ["succeeded", "succeeded", "discarded", "succeeded"]
+        assert [(one.title, one.stock) for one in got(calls)] == [("1", 0), ("True", 1), ("2", 3)]
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_a_key_that_two_rows_have_is_none(self, count):
+        """As in a view. Django's own ``get`` refuses to choose one of them."""
+        payload = send(*customers(2)[:count], *[3] * (2 - count))
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE VIEW twice_customer AS SELECT * FROM shop_customer UNION ALL SELECT * FROM shop_customer"
+            )
+        try:
+            with in_schema("twice"):
+                ended = run_all(payload)
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("DROP VIEW twice_customer")
+        reasons = [outcome.reason for _, outcome in ended if outcome.state == "dead"]
+        assert reasons == ["A value tagged '$ref' cannot be made again (MultipleObjectsReturned)."] * count
 
     def test_a_row_and_its_parent_are_two(self, calls):
         wrapped = [WrappedOrder.objects.create(customer=customers(1)[0], colour="red") for _ in range(2)]
