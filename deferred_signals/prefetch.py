@@ -23,6 +23,7 @@ from .decoding import Fetch
 from .envelope import Envelope
 from .references import Reference, known_alias, model_of
 from .rows import fetch, key_in
+from .suppression import suppress
 
 logger = logging.getLogger("deferred_signals")
 
@@ -96,7 +97,9 @@ class Rows:
                 wanted[label, alias].append(pk)
         for (label, alias), keys in wanted.items():
             try:
-                self._read(label, alias, keys)
+                # As in decoding: instances are made, and the signals of that are no news.
+                with suppress():
+                    self._read(label, alias, keys)
             except Exception:
                 # Whatever a database, a field or a model says. Each member reads its own, and is judged by that.
                 logger.debug("Rows of %s could not be read ahead", label, exc_info=True)

@@ -11,6 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, connections
 from django.db.models import Model
+from django.db.models.signals import post_init, post_save
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -115,6 +116,23 @@ class TestHowManyQueries:
         receivers.inquiries.append(inquire)
         assert succeeded(run_all(send(tea, tea, milk, tea)))
         assert found == [(0, {"hot": True}), (0, {"hot": True}), (0, {}), (0, {"hot": True})]
+
+    def test_to_make_their_objects_makes_no_deliveries(self, link, memory, calls):
+        """As in decoding: what Django or the project sends when an instance is made is no news."""
+        link(post_save, receivers.first)
+
+        def made(instance: Customer, **kwargs: Any) -> None:
+            post_save.send(Customer, instance=instance)
+
+        payload = send(*customers(2))
+        memory.payloads.clear()
+        post_init.connect(made, sender=Customer)
+        try:
+            assert succeeded(run_all(payload))
+        finally:
+            post_init.disconnect(made, sender=Customer)
+        assert len(got(calls)) == 2
+        assert not memory.payloads
 
     def test_one_whose_object_cannot_be_copied_is_read_again(self, calls, monkeypatch):
         def refuse(self: Any, memo: Any) -> None:
