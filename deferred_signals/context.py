@@ -24,8 +24,6 @@ _DJANGO: dict[str, Callable[[Any], None]] = {
 }
 #: Parts of which no receiver's work depends: a worker that has no carrier for them runs without.
 DISPENSABLE = frozenset({"opentelemetry"})
-#: What may be in a context in which the same rows are found as outside of it.
-_HARMLESS = _DJANGO.keys() | DISPENSABLE
 #: The users' own, in the order in which they are captured and entered.
 _carriers: dict[str, Carrier] = {}
 
@@ -114,9 +112,16 @@ def check_names(captured: Mapping[str, Any]) -> None:
             )
 
 
-def is_only_djangos(captured: Mapping[str, Any]) -> bool:
-    """Whether no carrier of the users' own has a part in it that a receiver's work may depend on."""
-    return captured.keys() <= _HARMLESS
+def only_djangos(captured: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What of a captured context is Django's own; None if a carrier of the users' own has a part in it.
+
+    Of what is dispensable no row depends.
+    """
+    if captured.keys() == _DJANGO.keys():
+        return captured
+    if not captured.keys() <= _DJANGO.keys() | DISPENSABLE:
+        return None
+    return {name: captured[name] for name in captured if name in _DJANGO}
 
 
 def is_djangos(name: str) -> bool:

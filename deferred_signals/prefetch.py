@@ -1,8 +1,9 @@
 """The rows that the members of a batch refer to, read with one query per model, a little ahead of the receivers.
 
 A reference promises the row as it is at the delivery. So what was read ahead counts for a moment only, and not beyond a
-statement of this process that may have changed it: then the row is read again by itself, as without a batch. So are the
-rows of a delivery with a context of the users' own: that may be a tenant, and in there the row is another one.
+statement of this process that may have changed it: then the row is read again by itself, as without a batch. And it
+counts only in the language and time zone that it was read in, on which may depend what a field makes of a value, and
+not in a context of the users' own: that may be a tenant, and in there the row is another one.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import copy
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from typing import Any
 
 from django.db import connections
@@ -39,10 +41,13 @@ class Rows:
     """What the members of a batch refer to, in their order; None stands for one that cannot be read."""
 
     def __init__(self, members: Sequence[Envelope | None]) -> None:
+        contexts = [None if member is None else _context_of(member) for member in members]
+        #: The context that they are read in: the first, which most members have.
+        self._context = next((one for one in contexts if one is not None), {})
         #: Of each member, the label, key and alias of its references.
         self._members = [
-            list(references_in(member.kwargs)) if member is not None and _is_of_here(member) else []
-            for member in members
+            list(references_in(member.kwargs)) if member is not None and one == self._context else []
+            for member, one in zip(members, contexts, strict=True)
         ]
         #: By the reference: the row, and how often it is still asked for.
         self._ahead: dict[Reference, list[Any]] = {}
@@ -79,7 +84,7 @@ class Rows:
     def fetch_for(self, member: Envelope, number: int) -> Fetch | None:
         """By what the references of a member are fetched, which is to run now as that number; None if one by one."""
         self.come_to(number)
-        return self.fetch if _is_of_here(member) else None
+        return self.fetch if _context_of(member) == self._context else None
 
     def come_to(self, number: int) -> None:
         """Read ahead for the member of this number and those after it, if that was not done, or too long ago."""
@@ -99,7 +104,7 @@ class Rows:
             try:
                 # As in decoding: instances are made, and the signals of that are no news.
                 with suppress():
-                    self._read(label, alias, keys)
+                    copy_context().run(self._read, label, alias, keys)
             except Exception:
                 # Whatever a database, a field or a model says. Each member reads its own, and is judged by that.
                 logger.debug("Rows of %s could not be read ahead", label, exc_info=True)
@@ -107,6 +112,7 @@ class Rows:
     def _read(self, label: str, alias: str, keys: list[Any]) -> None:
         model: Any = model_of(label)
         known_alias(alias)
+        context.enter_djangos(self._context)
         counts: dict[Any, int] = defaultdict(int)
         references: dict[Any, list[Reference]] = defaultdict(list)
         read: dict[Any, Any] = {}
@@ -147,9 +153,9 @@ class Rows:
             return fetch(reference)
 
 
-def _is_of_here(member: Envelope) -> bool:
-    """Whether its rows are the same here as in its context; of an encrypted one that is not known yet."""
-    return member.encrypted is None and context.is_only_djangos(member.context)
+def _context_of(member: Envelope) -> Mapping[str, Any] | None:
+    """In which language and time zone its rows may be read ahead; None if they may not, or that is not known yet."""
+    return context.only_djangos(member.context) if member.encrypted is None else None
 
 
 def references_in(encoded: Any) -> Iterator[tuple[str, Any, str]]:

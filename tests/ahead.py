@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import translation
 
-from deferred_signals import Signal, backends, context, prefetch, register_carrier
+from deferred_signals import Signal, backends, context, prefetch, register_carrier, rows
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.batch_run import Run
 
@@ -99,3 +100,16 @@ def tenants() -> Iterator[list[Customer]]:
         with connection.cursor() as cursor:
             for name in ("acme", "globex"):
                 cursor.execute(f"DROP TABLE IF EXISTS {name}_customer")
+
+
+@pytest.fixture
+def translated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A field of customers that is made as the language says."""
+
+    def name(value: str, *how: Any) -> str:
+        return f"{value} {translation.get_language()}"
+
+    monkeypatch.setattr(Customer._meta.get_field("name"), "from_db_value", name, raising=False)
+    rows._statement.cache_clear()
+    yield
+    rows._statement.cache_clear()

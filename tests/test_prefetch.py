@@ -180,7 +180,8 @@ class TestKeys:
 
     def test_keys_that_are_equal_may_be_those_of_two_rows(self, calls):
         """1 and True are, and as titles they are "1" and "True"."""
-        found = [Article.objects.create(title=title, stock=stock) for stock, title in enumerate([1, True, 1.0, "2"])]
+        titles: list[Any] = [1, True, 1.0, "2"]
+        found = [Article.objects.create(title=title, stock=stock) for stock, title in enumerate(titles)]
         Article.objects.filter(title="1.0").delete()
         ended = run_all(send(*found))
         assert [outcome.state for _, outcome in ended] == ["succeeded", "succeeded", "discarded", "succeeded"]
