@@ -94,7 +94,7 @@ def _run_members(members: deque[Member], passes: Passes, publish: Publish | None
             return []
         limits = None  # there is nobody to do better
     around: Callable[[], AbstractContextManager[Any]] = nullcontext if limits is None else limits
-    rows = Rows([member.envelope.kwargs for member in members])
+    rows = Rows([member.envelope for member in members])
     ended: list[Run] = []
     began = time.monotonic()
 
@@ -104,9 +104,9 @@ def _run_members(members: deque[Member], passes: Passes, publish: Publish | None
     def run_on() -> None:
         nonlocal began
         while (member := next_of(members)) is not None:
-            rows.come_to(len(ended))
+            fetch = rows.fetch_for(member.envelope, len(ended))
             whole = partial(_payload, member.data)
-            ended.append(run_opened(member.envelope, whole, passes=passes, around=around, fetch=rows.fetch))
+            ended.append(run_opened(member.envelope, whole, passes=passes, around=around, fetch=fetch))
             if publish and members and time.monotonic() - began > LONGEST and (rest := take(members)):
                 if hand_on(rest):
                     return

@@ -112,6 +112,18 @@ def check_names(captured: Mapping[str, Any]) -> None:
             )
 
 
+def only_djangos(captured: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What of a captured context is Django's own; None if a carrier of the users' own has a part in it.
+
+    Of what is dispensable no row depends.
+    """
+    if captured.keys() == _DJANGO.keys():
+        return captured
+    if not captured.keys() <= _DJANGO.keys() | DISPENSABLE:
+        return None
+    return {name: captured[name] for name in captured if name in _DJANGO}
+
+
 def is_djangos(name: str) -> bool:
     """Whether a part of the context is Django's own, and no value of the codec."""
     return name in _DJANGO

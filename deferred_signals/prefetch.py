@@ -1,7 +1,9 @@
 """The rows that the members of a batch refer to, read with one query per model, a little ahead of the receivers.
 
 A reference promises the row as it is at the delivery. So what was read ahead counts for a moment only, and not beyond a
-statement of this process that may have changed it: then the row is read again by itself, as without a batch.
+statement of this process that may have changed it: then the row is read again by itself, as without a batch. And it
+counts only in the language and time zone that it was read in, on which may depend what a field makes of a value, and
+not in a context of the users' own: that may be a tenant, and in there the row is another one.
 """
 
 from __future__ import annotations
@@ -10,15 +12,20 @@ import copy
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from typing import Any
 
 from django.db import connections
 
+from . import context
 from .codec import Decoder
+from .decoding import Fetch
+from .envelope import Envelope
 from .references import Reference, known_alias, model_of
 from .rows import fetch, key_in
+from .suppression import suppress
 
 logger = logging.getLogger("deferred_signals")
 
@@ -31,11 +38,17 @@ _READS = ("SELECT", "SAVEPOINT", "RELEASE")
 
 
 class Rows:
-    """What the members of a batch refer to: ``members`` are their arguments, still encoded, in their order."""
+    """What the members of a batch refer to, in their order; None stands for one that cannot be read."""
 
-    def __init__(self, members: Sequence[Any]) -> None:
+    def __init__(self, members: Sequence[Envelope | None]) -> None:
+        contexts = [None if member is None else _context_of(member) for member in members]
+        #: The context that they are read in: the first, which most members have.
+        self._context = next((one for one in contexts if one is not None), {})
         #: Of each member, the label, key and alias of its references.
-        self._members = [list(references_in(member)) for member in members]
+        self._members = [
+            list(references_in(member.kwargs)) if member is not None and one == self._context else []
+            for member, one in zip(members, contexts, strict=True)
+        ]
         #: By the reference: the row, and how often it is still asked for.
         self._ahead: dict[Reference, list[Any]] = {}
         #: By label of the model and alias, the tables of the rows that were read ahead.
@@ -54,12 +67,12 @@ class Rows:
                     stack.enter_context(connections[alias].execute_wrapper(self._see))
             yield
 
-    def _see(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+    def _see(self, execute: Any, sql: Any, params: Any, many: bool, how: Any) -> Any:
         try:
-            return execute(sql, params, many, context)
+            return execute(sql, params, many, how)
         finally:  # of many rows that were to be changed, some may be, whatever came of the others
             if self._ahead and not (text := str(sql)).startswith(_READS):
-                self._forget(text.lower(), context["connection"].alias)
+                self._forget(text.lower(), how["connection"].alias)
 
     def _forget(self, statement: str, alias: str) -> None:
         changed = [
@@ -67,6 +80,11 @@ class Rows:
         ]
         for one in [one for one in self._ahead if (one.label, one.alias) in changed]:
             del self._ahead[one]
+
+    def fetch_for(self, member: Envelope, number: int) -> Fetch | None:
+        """By what the references of a member are fetched, which is to run now as that number; None if one by one."""
+        self.come_to(number)
+        return self.fetch if _context_of(member) == self._context else None
 
     def come_to(self, number: int) -> None:
         """Read ahead for the member of this number and those after it, if that was not done, or too long ago."""
@@ -84,7 +102,9 @@ class Rows:
                 wanted[label, alias].append(pk)
         for (label, alias), keys in wanted.items():
             try:
-                self._read(label, alias, keys)
+                # As in decoding: instances are made, and the signals of that are no news.
+                with suppress():
+                    copy_context().run(self._read, label, alias, keys)
             except Exception:
                 # Whatever a database, a field or a model says. Each member reads its own, and is judged by that.
                 logger.debug("Rows of %s could not be read ahead", label, exc_info=True)
@@ -92,11 +112,15 @@ class Rows:
     def _read(self, label: str, alias: str, keys: list[Any]) -> None:
         model: Any = model_of(label)
         known_alias(alias)
+        context.enter_djangos(self._context)
         counts: dict[Any, int] = defaultdict(int)
         references: dict[Any, list[Reference]] = defaultdict(list)
+        read: dict[Any, Any] = {}
         for pk in keys:
             given = Decoder().decode(pk) if type(pk) is dict else pk
             key = key_in(model, given)
+            if read.setdefault(given, key) != key:
+                return  # 1 and True are equal, and as texts they are two keys
             counts[key] += 1
             references[key].append(Reference(label, given, alias))
         if len(counts) < 2:  # noqa: PLR2004 - one is read when it is asked for
@@ -104,7 +128,10 @@ class Rows:
         # Of the parents too, whose columns are the row's.
         tables = (one._meta.db_table for one in (model, *model._meta.get_parent_list()))
         self._tables[label, alias] = [table.lower() for table in tables]
-        for row in model._base_manager.using(alias).filter(pk__in=list(counts)):
+        found = list(model._base_manager.using(alias).filter(pk__in=list(counts)))
+        if len({row.pk for row in found}) < len(found):
+            return  # of a view with several rows under one key, none is chosen
+        for row in found:
             ahead = [row, counts[row.pk]]
             for reference in references[row.pk]:
                 self._ahead[reference] = ahead
@@ -124,6 +151,11 @@ class Rows:
             return copy.deepcopy(row)
         except Exception:  # noqa: BLE001 - a field or a model may hold what cannot be copied
             return fetch(reference)
+
+
+def _context_of(member: Envelope) -> Mapping[str, Any] | None:
+    """In which language and time zone its rows may be read ahead; None if they may not, or that is not known yet."""
+    return context.only_djangos(member.context) if member.encrypted is None else None
 
 
 def references_in(encoded: Any) -> Iterator[tuple[str, Any, str]]:

@@ -25,6 +25,8 @@ from .references import Reference, key_of, known_alias, model_of
 _KEYS: dict[type, Any] = {models.AutoField: 1, models.BigAutoField: 1, models.UUIDField: uuid.UUID(int=1)}
 #: The fields to which every int is a key as it is.
 _NUMBERS = (models.AutoField, models.BigAutoField)
+#: Rows with one key, as in a view, of which none is chosen: Django says what is wrong with that.
+_SEVERAL = 2
 #: What is larger, or less than none, is no key, and Django does not ask the database for it.
 _MOST = 2**31 - 1
 
@@ -62,17 +64,19 @@ def read(model: Any, pk: Any, alias: str) -> Any:
             if statement.names is not None:
                 with connection.cursor() as cursor:
                     cursor.execute(statement.text, (key,))
-                    values = cursor.fetchone()
-                if values is None:
+                    found = cursor.fetchmany(_SEVERAL)
+                if not found:
                     raise model.DoesNotExist
-                return model.from_db(alias, [*statement.names], values)
-            with suppress(FieldDoesNotExist):
-                found = next(iter(manager.raw(statement.text, (key,), using=alias)), None)
-                if found is None:
-                    raise model.DoesNotExist
-                # raw() goes by the names that the table has for its columns. SQLite and MySQL find NAME under name.
-                if not found.get_deferred_fields():
-                    return found
+                if len(found) < _SEVERAL:
+                    return model.from_db(alias, [*statement.names], found[0])
+            else:
+                with suppress(FieldDoesNotExist):
+                    found = list(manager.raw(statement.text, (key,), using=alias))
+                    if not found:
+                        raise model.DoesNotExist
+                    # raw() goes by the names that the table has for its columns. SQLite and MySQL find NAME under name.
+                    if len(found) < _SEVERAL and not found[0].get_deferred_fields():
+                        return found[0]
     return manager.using(alias).get(pk=pk)
 
 

@@ -88,7 +88,7 @@ def clean(message: Any, body: Any, *, compressed: bool = False) -> None:
     if body is None:
         clean_body(message)
         return
-    payload, _ = flat([body.get("args"), body.get("kwargs"), {}])
+    payload = flat([body.get("args"), body.get("kwargs"), {}])
     kept = {key: body.get(key) for key in ("task", *_NEEDED)}
     # In its place: this very dict is what Celery looks into again, and then at the headers.
     body.clear()

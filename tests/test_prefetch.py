@@ -11,16 +11,18 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, connections
 from django.db.models import Model
+from django.db.models.signals import post_init, post_save
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from deferred_signals import prefetch
+from deferred_signals import batch, prefetch
 from deferred_signals.batch_run import run_all
 from deferred_signals.codec import Encoder
+from deferred_signals.envelope import read
 from deferred_signals.prefetch import Rows, references_in
 from deferred_signals.references import Reference
 from tests import receivers
-from tests.ahead import customers, elsewhere, got, reads_ahead, selects, send, succeeded  # noqa: F401 - a fixture
+from tests.ahead import customers, elsewhere, got, in_schema, reads_ahead, selects, send, succeeded  # noqa: F401 - a fixture
 from tests.shop.models import (
     Account,
     Article,
@@ -115,6 +117,23 @@ class TestHowManyQueries:
         assert succeeded(run_all(send(tea, tea, milk, tea)))
         assert found == [(0, {"hot": True}), (0, {"hot": True}), (0, {}), (0, {"hot": True})]
 
+    def test_to_make_their_objects_makes_no_deliveries(self, link, memory, calls):
+        """As in decoding: what Django or the project sends when an instance is made is no news."""
+        link(post_save, receivers.first)
+
+        def made(instance: Customer, **kwargs: Any) -> None:
+            post_save.send(Customer, instance=instance)
+
+        payload = send(*customers(2))
+        memory.payloads.clear()
+        post_init.connect(made, sender=Customer)
+        try:
+            assert succeeded(run_all(payload))
+        finally:
+            post_init.disconnect(made, sender=Customer)
+        assert len(got(calls)) == 2
+        assert not memory.payloads
+
     def test_one_whose_object_cannot_be_copied_is_read_again(self, calls, monkeypatch):
         def refuse(self: Any, memo: Any) -> None:
             raise RuntimeError("it holds a lock")
@@ -158,6 +177,32 @@ class TestKeys:
             assert succeeded(run_all(payload))
         assert len(queries) == 1
         assert [(type(one), one.pk) for one in got(calls)] == [(type(one), one.pk) for one in [*rows, *rows]]
+
+    def test_keys_that_are_equal_may_be_those_of_two_rows(self, calls):
+        """1 and True are, and as titles they are "1" and "True"."""
+        titles: list[Any] = [1, True, 1.0, "2"]
+        found = [Article.objects.create(title=title, stock=stock) for stock, title in enumerate(titles)]
+        Article.objects.filter(title="1.0").delete()
+        ended = run_all(send(*found))
+        assert [outcome.state for _, outcome in ended] == ["succeeded", "succeeded", "discarded", "succeeded"]
+        assert [(one.title, one.stock) for one in got(calls)] == [("1", 0), ("True", 1), ("2", 3)]
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_a_key_that_two_rows_have_is_none(self, count):
+        """As in a view. Django's own ``get`` refuses to choose one of them."""
+        payload = send(*customers(2)[:count], *[3] * (2 - count))
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE VIEW twice_customer AS SELECT * FROM shop_customer UNION ALL SELECT * FROM shop_customer"
+            )
+        try:
+            with in_schema("twice"):
+                ended = run_all(payload)
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("DROP VIEW twice_customer")
+        reasons = [outcome.reason for _, outcome in ended if outcome.state == "dead"]
+        assert reasons == ["A value tagged '$ref' cannot be made again (MultipleObjectsReturned)."] * count
 
     def test_a_row_and_its_parent_are_two(self, calls):
         wrapped = [WrappedOrder.objects.create(customer=customers(1)[0], colour="red") for _ in range(2)]
@@ -235,8 +280,7 @@ class TestHowLongItCounts:
 
     def test_what_was_read_for_others_is_forgotten(self, clock):
         found = customers(4)
-        encoder = Encoder()
-        rows = Rows([{"instance": encoder.encode(one)} for one in found])
+        rows = Rows([read(one) for one in batch.read(send(*found))])
         rows.come_to(0)
         assert len(rows._ahead) == 4
         clock.now = 1

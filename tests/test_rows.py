@@ -104,6 +104,31 @@ def test_a_row_that_is_not_there_does_not_exist(key: Any) -> None:
         rows.read(Customer, key, "default")
 
 
+@pytest.mark.parametrize(
+    "field", [models.CharField(max_length=50), models.DateTimeField(null=True)], ids=["plain", "converted"]
+)
+def test_of_two_rows_with_one_key_none_is_chosen(field: Any) -> None:
+    """As in a view."""
+    with isolate_apps("tests.shop"):
+
+        class Twice(models.Model):
+            value = field
+
+            class Meta:
+                db_table = "twice"
+                managed = False
+                app_label = "shop"
+
+    with connections["default"].cursor() as cursor:
+        cursor.execute("CREATE VIEW twice AS SELECT 1 AS id, NULL AS value UNION ALL SELECT 1, NULL")
+    try:
+        with pytest.raises(Twice.MultipleObjectsReturned):
+            rows.read(Twice, 1, "default")
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("DROP VIEW twice")
+
+
 def test_a_uuid_that_is_not_there_does_not_exist() -> None:
     with pytest.raises(Order.DoesNotExist):
         rows.read(Order, uuid.uuid4(), "default")

@@ -430,6 +430,30 @@ def test_no_type_that_the_project_has_taught_kombu_is_made_of_a_body(monkeypatch
     assert made == []
 
 
+@pytest.mark.parametrize(
+    "hidden", ['{"__type__": "marked", "__value__": "x"}', "[" * 600 + "]" * 600], ids=["type", "deep"]
+)
+def test_what_a_key_hides_that_stands_twice_reaches_neither_celery_nor_the_child(
+    hidden: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two equal keys the last one counts, and kombu makes its objects of both."""
+    made: list[Any] = []
+    monkeypatch.setattr(kombu_json, "_decoders", {"marked": made.append})
+    hostile = letter(PAYLOAD)
+    hostile.body = f'[[{json.dumps(PAYLOAD)}], {{}}, {{"chain": {hidden}, "chain": null}}]'.encode()
+    for after in (None, letter(PAYLOAD)):
+        worker = receive(hostile, after=after)
+        [((*_, body, _, _), _)] = worker.pool.given
+        assert arguments(worker) == [[PAYLOAD], {}]
+        assert hidden.encode() not in body
+    assert made == []
+
+
+def test_a_worker_that_does_not_accept_json_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert receive(letter(PAYLOAD), accept={"application/x-yaml"}).message.rejected
+    assert "is refused: this worker's accept_content has no 'json'." in caplog.text
+
+
 @pytest.mark.parametrize("payload", ["\\", "\\\\", '"', '\\"', '"\\', '{"a":"\\\\\\""}', 'ä\u2028"', ""], ids=repr)
 def test_any_payload_passes_as_it_is(payload: str) -> None:
     assert arguments(receive(letter(payload))) == [[payload], {}]

@@ -20,6 +20,7 @@ from deferred_signals import conf
 from deferred_signals.attempt import finish_kept
 from deferred_signals.decoding import Fetch
 from deferred_signals.delivery import Delivery
+from deferred_signals.envelope import Envelope
 from deferred_signals.exceptions import NewerWire, OpenError
 from deferred_signals.keeping import Run
 from deferred_signals.outcome import Outcome
@@ -62,7 +63,7 @@ class Window:
         self._claims = made.claims
         self._held = {claim.row.delivery_id: claim for claim in made.claims}
         self._places = {claim: place for place, claim in enumerate(made.claims)}
-        self._rows = Rows([_kwargs(claim) for claim in made.claims])
+        self._rows = Rows([_envelope(claim) for claim in made.claims])
         self._ran: list[Ran] = []
         self._overtaken: set[Claim] = set()
         #: Held for each statement, so that those of two threads do not wait for each other in a circle.
@@ -83,8 +84,7 @@ class Window:
         """By what the references of a delivery that is to be run now are fetched; None if by themselves."""
         if claim not in self:
             return None
-        self._rows.come_to(self._places[claim])
-        return self._rows.fetch
+        return self._rows.fetch_for(claim.envelope, self._places[claim])
 
     def keep(self, claim: Claim, delivery: Delivery) -> None:
         """Have a run that has succeeded be completed with the others."""
@@ -151,9 +151,9 @@ class Window:
             self.ended[place] = finish_kept(delivery, overtaken(end) if claim in self._overtaken else end)
 
 
-def _kwargs(claim: Claim) -> object:
+def _envelope(claim: Claim) -> Envelope | None:
     try:
-        return claim.envelope.kwargs
+        return claim.envelope
     except (OpenError, NewerWire):
         return None
 

@@ -13,6 +13,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils import translation
 
 from deferred_signals import Discard, Retry, Signal, failpoints, prefetch
 from deferred_signals.envelope import seal
@@ -27,6 +28,7 @@ from deferred_signals.signals import delivery_finished
 from deferred_signals.strict_json import dump, parse
 from deferred_signals.tasks import deliver
 from tests import receivers
+from tests.ahead import in_schema, tenants, translated  # noqa: F401 - fixtures
 from tests.shop.models import Customer
 
 from .holding import expire, once, parcel_sent, ring, send, states
@@ -153,6 +155,25 @@ class TestStatements:
             assert states(ring()) == ["succeeded"] * 8
         assert sum("shop_customer" in query["sql"] for query in asked) == 1
         assert [kwargs["instance"].name for _, _, kwargs in calls] == [*"abcdefgh"]
+
+    def test_for_the_rows_of_a_tenant_are_made_inside_of_it(self, link, calls, tenants):  # noqa: F811
+        link(parcel_sent, receivers.on_instance, durable=True, batch_size=100)
+        for name, row in zip(("acme", "globex", ""), tenants, strict=True):
+            with in_schema(name):
+                send(instance=row)
+        assert states(ring()) == ["succeeded"] * 3
+        assert [kwargs["instance"].name for _, _, kwargs in calls] == ["acme", "globex", "2"]
+
+    def test_for_the_rows_are_made_in_the_language_of_the_deliveries(self, link, calls, translated):  # noqa: F811
+        link(parcel_sent, receivers.on_instance, durable=True, batch_size=100)
+        for name in "abc":
+            row = Customer.objects.create(name=name)
+            with translation.override("fr"):
+                send(instance=row)
+        with CaptureQueriesContext(connection) as asked:
+            assert states(ring()) == ["succeeded"] * 3
+        assert sum("shop_customer" in query["sql"] for query in asked) == 1
+        assert [kwargs["instance"].name for _, _, kwargs in calls] == ["a fr", "b fr", "c fr"]
 
     def test_a_window_holds_no_more_than_batch_size_says(self, link):
         link(parcel_sent, receivers.curious, durable=True, batch_size=4)
