@@ -112,6 +112,15 @@ def test_a_delivery_whose_tenant_is_deleted_is_discarded_and_runs_in_no_other_sc
     assert not shop.notes("write_receipt")
 
 
+@pytest.mark.parametrize("shop", [{}, with_outbox(DURABLE=True)], indirect=True, ids=["default", "outbox"])
+def test_deliveries_of_a_batch_have_the_rows_of_their_own_tenants(shop: Shop):
+    """Their keys are the same in both, and in the shared schema, where the worker is between them."""
+    schemas = ["public", "acme", "globex"]
+    call(shop, "file", schemas=schemas, count=10)
+    seen = sorted((note["schema"], note["text"]) for note in shop.wait_for("file_away", 30))
+    assert seen == sorted((schema, f"{number} of {schema}") for schema in schemas for number in range(10))
+
+
 def test_the_workers_spans_belong_to_the_senders_trace_and_end_with_the_delivery(shop: Shop):
     sent = call(shop, "send_traced")
     call(shop, "send_outside")

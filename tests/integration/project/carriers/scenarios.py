@@ -9,7 +9,7 @@ from django_tenants.utils import schema_context
 from opentelemetry import trace
 
 from .ledger.models import Entry, Receipt
-from .ledger.receivers import outside
+from .ledger.receivers import filed, outside
 from .models import Tenant
 
 
@@ -23,6 +23,15 @@ def create_tables(tenants):
 def write(schema, text):
     with schema_context(schema), transaction.atomic():
         return Entry.objects.create(text=text).pk
+
+
+def file(schemas, count):
+    """So many entries of each, of which some share a message, for they are of one commit."""
+    with transaction.atomic():
+        for number in range(count):
+            for schema in schemas:
+                with schema_context(schema):
+                    filed.send(sender=None, entry=Entry.objects.create(text=f"{number} of {schema}"))
 
 
 def write_and_leave(schema, text):

@@ -10,6 +10,7 @@ from ...journal import note
 from .models import Entry, Receipt
 
 outside = Signal()
+filed = Signal()
 
 
 @receiver(post_save, sender=Entry, deferred=True)
@@ -25,3 +26,8 @@ def look_around(sender, **kwargs):
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_schema()")
         note("look_around", schema=connection.schema_name, really=cursor.fetchone()[0])
+
+
+@receiver(filed, deferred=True, batch_size=10)
+def file_away(sender, entry, **kwargs):
+    note("file_away", schema=connection.schema_name, text=entry.text)
