@@ -60,7 +60,8 @@ from django.db.models import F
 from deferred_signals.outbox.models import OutboxDelivery
 
 for place, row in enumerate(OutboxDelivery.objects.filter(finished=None).order_by("-number")):
-    OutboxDelivery.objects.filter(pk=row.pk).update(created=F("created") - timedelta(minutes=40 * place))
+    ago = timedelta(minutes=40 * place)
+    OutboxDelivery.objects.filter(pk=row.pk).update(created=F("created") - ago, due=F("due") - ago)
 """
 HIDE_TOOLBAR = "#djDebugRoot { display: none !important }"
 

@@ -41,8 +41,8 @@ SHUTDOWN = 60
 class Worker:
     """A worker that reads a queue when it is told to."""
 
-    def __init__(self, node: LocalWorker, name: str, control: Any) -> None:
-        self.node, self.name, self.control = node, name, control
+    def __init__(self, node: LocalWorker, name: str, app: Celery) -> None:
+        self.node, self.name, self.app = node, name, app
 
     def take(self, queue: str) -> None:
         self._tell("add_consumer", queue)
@@ -53,13 +53,15 @@ class Worker:
 
     def _tell(self, what: str, queue: str) -> None:
         """Said again until it is answered: over Redis, a worker that has only just started does not hear it yet."""
-        command = getattr(self.control, what)
+        command = getattr(self.app.control, what)
+        told: dict[str, Any] = {"destination": [self.name], "reply": True, "timeout": 2}
         deadline = time.monotonic() + DEADLINE
-        while not any(
-            "ok" in answer.get(self.name, {})
-            for answer in command(queue, destination=[self.name], reply=True, timeout=2)
-        ):
-            assert time.monotonic() < deadline, f"{self.name} does not answer to {what}"
+        # kombu's pool is the whole process's, and RabbitMQ ends a connection of it that sends no heartbeats.
+        with self.app.connection_for_write() as connection:
+            while not any(
+                "ok" in answer.get(self.name, {}) for answer in command(queue, **told, connection=connection)
+            ):
+                assert time.monotonic() < deadline, f"{self.name} does not answer to {what}"
 
     def logs(self) -> str:
         return str(self.node.logs())
@@ -105,7 +107,7 @@ class Fleet:
         shop = self.sender(release, **env)
         node = LocalWorker.start(self.home, shop.env, PROJECT)
         self.ending.callback(node._container.remove)
-        return Worker(node, f"shop@{shop.queue}", self.app.control)
+        return Worker(node, f"shop@{shop.queue}", self.app)
 
     def put(self, payload: str, queue: str) -> None:
         self.app.send_task("deferred_signals.deliver", [payload], queue=queue)

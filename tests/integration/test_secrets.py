@@ -159,19 +159,21 @@ class Vault:
         self.send("guarded", "postponed")
         shop.wait_for("guard")
         ids = self.send("kept", "kept")
-        # One worker answers; without the limit each question would wait for more.
-        inspect = self.app.control.inspect(timeout=20, limit=1)
-        shop.wait_until(lambda: ids[1] in str(inspect.reserved()), "a delivery that waits for its turn")
-        shop.wait_until(lambda: "postpone" in str(inspect.scheduled()), "a delivery for later")
-        asked = {name: getattr(inspect, name)() for name in ("active", "reserved", "scheduled")}
-        asked["query_task"] = inspect.query_task(ids)  # type: ignore[arg-type]  # its types know only one id
-        for name, answer in asked.items():
-            assert "'type': 'deferred_signals.deliver'" in str(answer), f"inspect {name} told nothing"
-        asked |= {name: getattr(inspect, name)() for name in ("revoked", "stats", "report", "registered")}
-        asked["conf"] = inspect.conf(with_defaults=True)
-        self.seen |= {f"inspect {name}": str(answer) for name, answer in asked.items()}
-        self.app.control.revoke(ids[0])
-        shop.wait_until(lambda: ids[0] in str(inspect.revoked()), "the word that it is revoked")
+        # Of its own: RabbitMQ ends those of kombu's pool, which send no heartbeats.
+        with self.app.connection_for_write() as connection:
+            # One worker answers; without the limit each question would wait for more.
+            inspect = self.app.control.inspect(timeout=20, limit=1, connection=connection)
+            shop.wait_until(lambda: ids[1] in str(inspect.reserved()), "a delivery that waits for its turn")
+            shop.wait_until(lambda: "postpone" in str(inspect.scheduled()), "a delivery for later")
+            asked = {name: getattr(inspect, name)() for name in ("active", "reserved", "scheduled")}
+            asked["query_task"] = inspect.query_task(ids)  # type: ignore[arg-type]  # its types know only one id
+            for name, answer in asked.items():
+                assert "'type': 'deferred_signals.deliver'" in str(answer), f"inspect {name} told nothing"
+            asked |= {name: getattr(inspect, name)() for name in ("revoked", "stats", "report", "registered")}
+            asked["conf"] = inspect.conf(with_defaults=True)
+            self.seen |= {f"inspect {name}": str(answer) for name, answer in asked.items()}
+            self.app.control.revoke(ids[0], connection=connection)
+            shop.wait_until(lambda: ids[0] in str(inspect.revoked()), "the word that it is revoked")
         shop.open_gate()
         shop.wait_until(lambda: "task-revoked" in self.onlooker.kinds(), "the event that it is revoked")
         shop.wait_for("succeeded", receiver="keep", delivery=ids[1])
