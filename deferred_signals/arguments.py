@@ -33,7 +33,7 @@ class Arguments:
         self, registration: Registration, options: Options, *, snapshot: bool, reductions: dict[str, Reduce]
     ) -> None:
         self._name = registration.name
-        self._named = registration.named
+        self._named = registration.takes.named
         self._reductions = reductions
         self._snapshot = snapshot
         self._fields, self._exclude = options.fields, options.exclude

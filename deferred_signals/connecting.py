@@ -42,6 +42,11 @@ def connect_deferred(
     if parsed.changes and not is_signal(signal, django_signals.MODELS, "post_save"):
         raise ConnectError("The option 'changes' is for django.db.models.signals.post_save: only a save has changes.")
     registration = registry.candidate(function, parsed)
+    if by_position := registration.takes.by_position:
+        raise ConnectError(
+            f"{registration.name!r} takes {', '.join(by_position)} by position only, and a signal gives all arguments by "
+            "keyword. Take the '/' out of its parameters."
+        )
     if any(one is not signal and _same_name(one, signal) for one in registration.signals):
         raise ConnectError(
             f"{registration.name!r} listens to another signal of the same name= already. Rename one of them."
@@ -58,14 +63,22 @@ def connect_deferred(
     if other is not None:
         if other.options == parsed:
             return  # a repetition, which Django too passes over
-        raise ConnectError(f"{registration.name!r} is connected to this signal and sender already, with other options.")
+        raise ConnectError(
+            f"{registration.name!r} is connected to this signal and sender already, with other options. Disconnect it "
+            "first, or give this connection a dispatch_uid of its own."
+        )
+    if (other := registry.connection_of(signal, key)) is not None:
+        raise ConnectError(
+            f"{registration.name!r} or its dispatch_uid is connected to this signal and sender already, deferred, as "
+            f"{other.registration.name!r}. Disconnect that one first, or give this one a dispatch_uid of its own."
+        )
     stand_in = DeferredReceiver(registration, signal, sender, key, parsed)
     signal.connect(stand_in, sender=sender, weak=False, dispatch_uid=uid, **extra)
     stand_in.pending = lazy and not registry.holds(signal, stand_in)
     if not stand_in.pending and not registry.holds(signal, stand_in):
         raise ConnectError(
             f"{registration.name!r} or its dispatch_uid is connected to this signal and sender already, inline, so "
-            "Django passed this connection over. Disconnect the inline one first."
+            "Django passed this connection over. Disconnect the inline one first, or give this one a dispatch_uid."
         )
     registry.register(registration)
     registration.connected(stand_in, signal)
@@ -86,8 +99,9 @@ def check_inline(signal: dispatch.Signal, receiver: Any, sender: Any, given: dic
         if difflib.get_close_matches(name, ["deferred"]):
             raise ConnectError(f"There is no argument {name!r}. Did you mean 'deferred'?")
     key = (given.get("dispatch_uid") or _lookup_id(receiver), _lookup_id(sender))
-    if registry.connection_of(receiver, signal, key) is not None:
+    if (other := registry.connection_of(signal, key)) is not None:
         raise ConnectError(
-            f"{registry.name_of(receiver)!r} is connected to this signal and sender already, deferred, so Django would "
-            "pass this inline connection over. Disconnect the deferred one first."
+            f"{getattr(receiver, '__qualname__', receiver)!r} or its dispatch_uid is connected to this signal and sender "
+            f"already, as {other.registration.name!r}, deferred, so Django would pass this inline connection over. "
+            "Disconnect the deferred one first, or give this one a dispatch_uid of its own."
         )

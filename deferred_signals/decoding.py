@@ -25,7 +25,7 @@ def argument(name: str, value: Any, decode: Callable[[Any], Any], registration: 
     except InstanceMissing as error:
         # As at the send: what the receiver does not ask for does not keep it from running. That it is run about its
         # instance, it need not say.
-        if name == "instance" or name in registration.named:
+        if name == "instance" or name in registration.takes.named:
             raise
         return NotCarried(f"kwargs[{name!r}]", "a model instance", str(error))
 

@@ -62,7 +62,7 @@ class DeferredReceiver:
             given,
             snapshot=given.instance == "snapshot"
             or (given.instance is None and django_signals.wants_snapshots(signal)),
-            reductions=django_signals.reductions(signal, registration.named),
+            reductions=django_signals.reductions(signal, registration.takes.named),
         )
 
     def __repr__(self) -> str:
@@ -71,8 +71,8 @@ class DeferredReceiver:
     def __call__(self, /, signal: dispatch.Signal, sender: Any, **named: Any) -> Delivery | None:
         """What Django calls at send.
 
-        Raises EncodeError, ConfigurationError, TypeError for arguments that the receiver lacks (as the receiver itself
-        would inline), and PublishError with on_commit=False.
+        Raises EncodeError, ConfigurationError, TypeError for arguments that the receiver lacks or does not take (as the
+        receiver itself would inline), and PublishError with on_commit=False.
         """
         if suppressed():
             return None
@@ -86,12 +86,9 @@ class DeferredReceiver:
             named["changes"] = changes.of_save(named.get("instance"), named.get("using"), self)
         if self.options.when is not None and not self.options.when(sender=sender, **named):
             return None
-        if not self.registration.required <= named.keys():
-            lacking = ", ".join(sorted(self.registration.required - named.keys()))
-            raise TypeError(
-                f"The receiver {self.registration.name} needs arguments that the send does not have: {lacking}"
-                + (" (the option changes=True would add it)" if lacking == "changes" else "")
-            )
+        takes = self.registration.takes
+        if takes.possible is not None or not takes.required <= named.keys():
+            takes.check(self.registration.name, named)
         if self.options.changes:
             named["changes"] = changes.carried(named["changes"], named.get("instance"), self.options)
         terms = self._terms = terms_of(self.options, self._terms)

@@ -73,6 +73,8 @@ def connect(
 
     Besides the options, ``dispatch_uid`` and, inline, ``weak`` are taken as Django does. Raises ConnectError.
     """
+    if not isinstance(signal, _Base):
+        raise ConnectError(f"connect() takes a signal, as in connect(post_save, receiver); not {signal!r}.")
     if deferred:
         given.pop("weak", None)
         connect_deferred(signal, receiver, sender, given.pop("dispatch_uid", None), given)

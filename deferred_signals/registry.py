@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, ModuleType
@@ -14,6 +13,7 @@ from django.dispatch import Signal
 
 from .exceptions import ConnectError, UnknownReceiver
 from .options import Options
+from .parameters import Parameters
 from .references import look_up, path_of
 from .signal_names import is_called
 
@@ -36,19 +36,9 @@ class Registration:
         self._stand_ins: dict[Any, tuple[ReferenceType[Any], Signal]] = {}
 
     @functools.cached_property
-    def named(self) -> frozenset[str]:
-        """The keyword arguments that the receiver names (the others land in its ``**kwargs``)."""
-        return frozenset(
-            name for name, one in inspect.signature(self.function).parameters.items() if one.kind != one.VAR_KEYWORD
-        )
-
-    @functools.cached_property
-    def required(self) -> frozenset[str]:
-        """The keyword arguments that a send must provide besides sender and signal."""
-        # Not those of a wrapped function: its wrapper may provide some.
-        parameters = inspect.signature(self.function, follow_wrapped=False).parameters.values()
-        asked = [one for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-        return frozenset(one.name for one in asked if one.default is one.empty) - {"sender", "signal"}
+    def takes(self) -> Parameters:
+        """What the receiver takes."""
+        return Parameters(self.function)
 
     def connected(self, stand_in: Any, signal: Signal) -> None:
         """Note that ``stand_in`` stands in the receivers of ``signal``, which hold it."""
@@ -180,9 +170,9 @@ def registrations(where: Callable[[Registration], bool] = bool) -> Iterator[Regi
     return iter([found[name] for name in sorted(found)])
 
 
-def connection_of(function: Function, signal: Signal, key: Any) -> Any:
-    """The stand-in by which a function is connected, deferred, to a signal under a key of Django's; or None."""
-    found = (one.connection(signal, key) for one in list(_by_name.values()) if one.function == function)
+def connection_of(signal: Signal, key: Any) -> Any:
+    """The stand-in that is connected to a signal under a key of Django's, of whichever receiver; or None."""
+    found = (one.connection(signal, key) for one in list(_by_name.values()))
     return next((stand_in for stand_in in found if stand_in is not None), None)
 
 

@@ -80,6 +80,18 @@ def wants_later(sender: Any, **kwargs: Any) -> None:
 def without_kwargs(sender: Any) -> None: ...
 
 
+def by_position(sender: Any, /, **kwargs: Any) -> None: ...
+
+
+def exactly(sender: Any, signal: Any, toppings: Any) -> None:
+    calls.append(("exactly", sender, {"toppings": toppings}))
+
+
+@functools.cache
+def cached(sender: Any, **kwargs: Any) -> None:
+    calls.append(("cached", sender, kwargs))
+
+
 def _decorated(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -104,6 +116,19 @@ def _providing(function: Callable[..., Any]) -> Callable[..., Any]:
 @_providing
 def provided(sender: Any, tenant: str, **kwargs: Any) -> None:
     calls.append(("provided", sender, {"tenant": tenant, **kwargs}))
+
+
+def _filtering(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(sender: Any, **kwargs: Any) -> Any:
+        return function(sender)
+
+    return wrapper
+
+
+@_filtering
+def behind_a_filter(sender: Any) -> None:
+    calls.append(("behind_a_filter", sender, {}))
 
 
 @_decorated

@@ -370,8 +370,32 @@ class TestWhatIsRefused:
 
     def test_a_repetition_with_other_options(self, link):
         link(pizza_done, first, queue="mail")
-        with pytest.raises(ConnectError, match="already, with other options"):
+        with pytest.raises(ConnectError, match=r"already, with other options.*dispatch_uid"):
             pizza_done.connect(first, deferred=True, queue="bulk")
+        link(pizza_done, first, queue="bulk", dispatch_uid="bulk")
+
+    def test_a_repetition_under_another_name(self, link):
+        link(pizza_done, first)
+        with pytest.raises(ConnectError, match=r"deferred, as 'tests.receivers.first'.*dispatch_uid"):
+            pizza_done.connect(first, deferred=True, name="tests.again")
+        link(pizza_done, first, name="tests.again", dispatch_uid="again")
+
+    def test_a_dispatch_uid_that_another_receiver_has(self, link):
+        link(pizza_done, first, dispatch_uid="mine")
+        with pytest.raises(ConnectError, match=r"dispatch_uid is connected .*, deferred, as 'tests.receivers.first'"):
+            pizza_done.connect(second, deferred=True, dispatch_uid="mine")
+        with pytest.raises(ConnectError, match=r"'second' or its dispatch_uid .* pass this inline connection over"):
+            pizza_done.connect(second, dispatch_uid="mine")
+
+    def test_what_is_no_signal(self):
+        for deferred in (False, True):
+            with pytest.raises(ConnectError, match="takes a signal"):
+                connect("post_save", first, deferred=deferred)  # type: ignore[arg-type]
+
+    def test_a_receiver_that_takes_an_argument_by_position_only(self):
+        with pytest.raises(ConnectError, match="takes sender by position only.*Take the '/' out"):
+            pizza_done.connect(receivers.by_position, deferred=True)
+        assert not pizza_done.has_listeners()
 
     def test_one_name_with_two_sets_of_options_for_the_worker(self, link):
         link(pizza_done, first, max_retries=1)
@@ -424,6 +448,32 @@ def test_a_receiver_that_needs_changes_is_told_of_the_option(link):
     link(signal, receivers.on_changes)
     with pytest.raises(TypeError, match=r"does not have: changes \(the option changes=True would add it\)"):
         signal.send(sender=None)
+
+
+class TestAReceiverThatDoesNotTakeWhatIsSent:
+    """As inline, the send raises: on the worker it would be retried, and dead, and nobody would see the mistake."""
+
+    def test_the_send_says_what_it_does_not_take(self, link, memory):
+        link(pizza_done, receivers.without_kwargs)
+        with pytest.raises(TypeError, match=r"without_kwargs does not take .*: signal, toppings\. Give it \*\*kwargs"):
+            pizza_done.send(sender=None, toppings=["ham"])
+        assert memory.payloads == []
+
+    def test_one_that_names_all_of_it_needs_no_kwargs(self, link, memory, calls):
+        link(pizza_done, receivers.exactly)
+        pizza_done.send(sender=None, toppings=["ham"])
+        assert heard(memory, calls) == ["exactly"]
+
+    def test_a_wrapper_takes_what_it_takes(self, link, memory, calls):
+        link(pizza_done, receivers.behind_a_filter)
+        pizza_done.send(sender=None, toppings=["ham"])
+        assert heard(memory, calls) == ["behind_a_filter"]
+
+    def test_one_that_is_cached_takes_what_its_function_takes(self, link, memory, calls):
+        receivers.cached.cache_clear()
+        link(pizza_done, receivers.cached)
+        pizza_done.send(sender=None, toppings=3)
+        assert heard(memory, calls) == ["cached"]
 
 
 class TestWhatARefusalLeaves:

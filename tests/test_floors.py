@@ -46,6 +46,7 @@ FLOORS = {
         "signal_names",
         "calling",
         "option_checks",
+        "parameters",
         "localisation",
         "outage",
         "greenlets",

@@ -7,7 +7,6 @@ they carry is looked into.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from deferred_signals.codec.field_values import FieldDefault, field_value
 from deferred_signals.decoding import sender_of
 from deferred_signals.envelope import Envelope, unseal
 from deferred_signals.exceptions import DeferredSignalsError, NewerWire, UnknownName
+from deferred_signals.parameters import signature_of
 from deferred_signals.references import Reference, key_of, known_alias, model_of
 
 
@@ -110,8 +110,7 @@ def _look_into(sender: Any, kwargs: Mapping[str, Any], carried: Mapping[str, Any
 def _arguments(function: Any, kwargs: Mapping[str, Any]) -> Problem | None:
     """Whether the receiver of this release takes the arguments that were sent."""
     try:
-        # Not those of a wrapped function: its wrapper may provide some.
-        inspect.signature(function, follow_wrapped=False).bind(**dict.fromkeys(["sender", "signal", *kwargs]))
+        signature_of(function).bind(**dict.fromkeys(["sender", "signal", *kwargs]))
     except TypeError as error:
         return Problem("arguments", f"The receiver does not take what was sent: {error}.")
     return None
