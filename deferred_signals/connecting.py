@@ -44,8 +44,8 @@ def connect_deferred(
     registration = registry.candidate(function, parsed)
     if by_position := registration.takes.by_position:
         raise ConnectError(
-            f"{registration.name!r} takes {', '.join(by_position)} by position only, and a signal gives all arguments by "
-            "keyword. Take the '/' out of its parameters."
+            f"{registration.name!r} takes {', '.join(by_position)} by position only, and a signal gives all arguments "
+            "by keyword. Take the '/' out of its parameters."
         )
     if any(one is not signal and _same_name(one, signal) for one in registration.signals):
         raise ConnectError(
@@ -101,7 +101,7 @@ def check_inline(signal: dispatch.Signal, receiver: Any, sender: Any, given: dic
     key = (given.get("dispatch_uid") or _lookup_id(receiver), _lookup_id(sender))
     if (other := registry.connection_of(signal, key)) is not None:
         raise ConnectError(
-            f"{getattr(receiver, '__qualname__', receiver)!r} or its dispatch_uid is connected to this signal and sender "
-            f"already, as {other.registration.name!r}, deferred, so Django would pass this inline connection over. "
-            "Disconnect the deferred one first, or give this one a dispatch_uid of its own."
+            f"{getattr(receiver, '__qualname__', receiver)!r} or its dispatch_uid is connected to this signal and "
+            f"sender already, as {other.registration.name!r}, deferred, so Django would pass this inline connection "
+            "over. Disconnect the deferred one first, or give this one a dispatch_uid of its own."
         )

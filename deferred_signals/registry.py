@@ -170,6 +170,12 @@ def registrations(where: Callable[[Registration], bool] = bool) -> Iterator[Regi
     return iter([found[name] for name in sorted(found)])
 
 
+def names_of(receiver: Function | str) -> set[str]:
+    """The names under which a function, or the receiver of that name or path, was ever connected in this process."""
+    found = [one for key, one in list(_by_name.items()) if receiver in (key, one.function)]
+    return {one.name for one in found}
+
+
 def connection_of(signal: Signal, key: Any) -> Any:
     """The stand-in that is connected to a signal under a key of Django's, of whichever receiver; or None."""
     found = (one.connection(signal, key) for one in list(_by_name.values()))

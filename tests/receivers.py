@@ -80,6 +80,12 @@ def wants_later(sender: Any, **kwargs: Any) -> None:
 def without_kwargs(sender: Any) -> None: ...
 
 
+def never(sender: Any, **kwargs: Any) -> None: ...
+
+
+def later(sender: Any, **kwargs: Any) -> None: ...
+
+
 def by_position(sender: Any, /, **kwargs: Any) -> None: ...
 
 
@@ -98,6 +104,10 @@ def _decorated(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     return wrapper
+
+
+@_decorated
+def hidden(sender: Any, **kwargs: Any) -> None: ...
 
 
 @_decorated

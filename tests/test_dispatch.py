@@ -393,7 +393,7 @@ class TestWhatIsRefused:
                 connect("post_save", first, deferred=deferred)  # type: ignore[arg-type]
 
     def test_a_receiver_that_takes_an_argument_by_position_only(self):
-        with pytest.raises(ConnectError, match="takes sender by position only.*Take the '/' out"):
+        with pytest.raises(ConnectError, match=r"takes sender by position only.*Take the '/' out"):
             pizza_done.connect(receivers.by_position, deferred=True)
         assert not pizza_done.has_listeners()
 

@@ -1,5 +1,6 @@
 """The testing kit: what is captured, how it is looked at and asserted about."""
 
+import inspect
 from functools import partial
 
 import pytest
@@ -272,7 +273,7 @@ class TestAssertions:
         captured.assert_deferred(signal="tests.test_testing_capture.ordered", count=4)
         captured.refute_deferred(receivers.first, sender="cafe")
         captured.refute_deferred(receivers.first, number=3)
-        captured.refute_deferred(receivers.first, colour=None)
+        assert captured.to(receivers.first, colour=None) == []
         captured.refute_deferred(receivers.on_instance)
         assert [one.receiver for one in captured.to(where=lambda one: one.kwargs["number"] > 1)] == [
             FIRST,
@@ -366,6 +367,45 @@ class TestAssertions:
             captured.refute_deferred(lambda **kwargs: None)
         with pytest.raises(ValueError, match="is neither a receiver nor the name of one"):
             captured.refute_deferred(7)
+
+    @pytest.mark.parametrize("wrong", [receivers.never, "shop.receivers.never"])
+    def test_so_is_what_was_never_connected_deferred(self, wrong, link):
+        link(ordered, receivers.never, deferred=False)
+        with capture_deliveries() as captured:
+            ordered.send(None)
+            for ask in (captured.refute_deferred, captured.assert_deferred, captured.to, captured.deliver):
+                with pytest.raises(ValueError, match="was connected with deferred=True"):
+                    ask(wrong)
+
+    def test_an_argument_that_no_delivery_has_refutes_nothing(self, link):
+        link(ordered, receivers.first)
+        link(ordered, receivers.later)
+        with capture_deliveries() as captured:
+            captured.refute_deferred(receivers.first, nummer=7)  # nothing is known of what it would get
+            ordered.send(None, number=7)
+        with pytest.raises(AssertionError, match=r"Nothing is refuted: no delivery to \S+first has \['nummer'\]\."):
+            captured.refute_deferred(receivers.first, nummer=7)
+        captured.refute_deferred(receivers.first, number=8)
+        captured.refute_deferred(nummer=7)
+
+    def test_a_receiver_that_is_connected_no_more_is_one(self, link):
+        link(ordered, receivers.later)
+        with capture_deliveries() as captured:
+            ordered.send(None)
+            disconnect(ordered, receivers.later)
+        captured.assert_deferred(receivers.later, count=1)
+
+    def test_so_is_one_under_its_older_name(self, link):
+        link(ordered, receivers.later, aliases=["shop.receivers.sooner"])
+        with capture_deliveries() as captured:
+            ordered.send(None)
+        captured.assert_deferred("shop.receivers.sooner", count=1)
+
+    def test_and_one_that_another_decorator_hides(self, link):
+        link(ordered, inspect.unwrap(receivers.hidden))
+        with capture_deliveries() as captured:
+            ordered.send(None)
+        captured.assert_deferred(receivers.hidden, count=1)
 
     def test_a_receiver_with_a_name_of_its_own_is_found_by_its_function(self, link):
         link(ordered, receivers.discards, name="shop.discards")

@@ -5,11 +5,12 @@ from unittest import mock
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DatabaseError, connection, transaction
 from django.db.models.signals import post_save
 
 from deferred_signals import Retry, Signal, current_delivery
-from deferred_signals.exceptions import ReceiverInterrupted, TooDeep, WorkerLost
+from deferred_signals.exceptions import DecodeError, ReceiverInterrupted, TooDeep, WorkerLost
 from deferred_signals.testing import WorkerKilled, assert_idempotent, capture_deliveries, immediate_deliveries
 from deferred_signals.testing.idempotence import frozen
 from tests import receivers
@@ -49,6 +50,17 @@ class TestDeliver:
         ((_, outcome),) = captured.deliver(raises=False)
         assert outcome.state == "dead"
         assert calls == []
+
+    @pytest.mark.django_db
+    def test_what_keeps_a_row_from_being_read_is_shown(self, link):
+        link(ordered, receivers.on_instance)
+        with capture_deliveries() as captured:
+            ordered.send("shop", instance=Customer.objects.create(name="Ada"))
+        error = SynchronousOnlyOperation("not in a coroutine")
+        with mock.patch("deferred_signals.rows.read", side_effect=error):
+            with pytest.raises(DecodeError, match="SynchronousOnlyOperation") as raised:
+                captured.deliver()
+        assert raised.value.__cause__ is error
 
     def test_it_goes_on_with_what_receivers_send(self, link):
         link(ordered, receivers.curious)

@@ -34,6 +34,8 @@ writers: dict[Encode, Write] = {}
 found_writers: dict[type, Write] = {}
 _loaded = False
 _edition = 0
+#: Whether an error shows what has caused it: in tests, whose values are their own.
+shows_causes = False
 
 
 def edition() -> int:
@@ -191,4 +193,5 @@ class Decoder:
             raise
         except Exception as error:  # noqa: BLE001 - a user's codec or field may raise anything
             # Not as the cause: its text may be the value, and Celery stores tracebacks and sends them to whoever looks.
-            raise DecodeError(f"A value tagged {tag!r} cannot be made again ({type(error).__name__}).") from None
+            shown = error if shows_causes else None
+            raise DecodeError(f"A value tagged {tag!r} cannot be made again ({type(error).__name__}).") from shown

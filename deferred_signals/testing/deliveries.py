@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 
 from .captured import CapturedDelivery
 from .faults import CRASHES, Crash
-from .matching import Where, matching, named, told
+from .matching import Where, in_none, matching, named, told
 from .ordering import Order, in_order
 from .running import Run, raise_death, run_again, run_once
 from .stage import stage
@@ -115,7 +115,10 @@ class Deliveries(Sequence[CapturedDelivery]):
         where: Where | None = None,
         **kwargs: Any,
     ) -> None:
-        """Fail if there are such deliveries; without arguments, if there are any."""
+        """Fail if there are such deliveries; without arguments, if there are any; for an argument that none has."""
+        to_it = [] if receiver is None or not kwargs else matching(self, receiver, ..., signal, None, {})
+        if strange := in_none(to_it, kwargs):
+            self._fail(f"Nothing is refuted: no delivery {named(receiver, ..., signal, None, {})} has {strange}.")
         if found := matching(self, receiver, sender, signal, where, kwargs):
             self._fail(f"Unwanted: {len(found)} deliveries {named(receiver, sender, signal, where, kwargs)}".rstrip())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.dispatch import Signal
@@ -26,16 +27,17 @@ MOST_SHOWN = 20
 
 def _names(receiver: Any) -> set[str]:
     """The names of a receiver. Raises ValueError for what no deferred receiver is."""
-    if isinstance(receiver, str):
-        return {receiver}
-    try:
-        path = registry.name_of(receiver)
-    except (ConnectError, AttributeError):
-        path = None
-    names = {one.name for one in registry.registrations() if one.function == receiver} | {path} - {None}
+    names = registry.names_of(receiver)
+    if not names and not isinstance(receiver, str):
+        # What another decorator hides stands under the same path.
+        with suppress(ConnectError, AttributeError):
+            names = registry.names_of(registry.name_of(receiver))
     if not names:
-        raise ValueError(f"{receiver!r} is neither a receiver nor the name of one.")
-    return {str(name) for name in names}
+        raise ValueError(
+            f"{receiver!r} is neither a receiver nor the name of one: nothing of that name was connected with "
+            "deferred=True in this process."
+        )
+    return names
 
 
 def matching(
@@ -67,6 +69,12 @@ def _has(one: CapturedDelivery, sender: Any, kwargs: dict[str, Any]) -> bool:
     if sender is not ... and not bool(sent_by == sender):
         return False
     return all(name in arguments and bool(arguments[name] == value) for name, value in kwargs.items())
+
+
+def in_none(captured: Iterable[CapturedDelivery], kwargs: Iterable[str]) -> list[str]:
+    """Those of the names of arguments that none of the deliveries has; none where there are no deliveries."""
+    sent = [one.comparable()[1] for one in captured]
+    return [name for name in kwargs if sent and not any(name in arguments for arguments in sent)]
 
 
 def named(receiver: Any, sender: Any, signal: Any, where: Where | None, kwargs: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import publisher
+from .. import codec, publisher
 from ..backends.base import Failure, StandIn, stand_ins
 from ..bell import is_bell
 from ..delivery import Delivery
@@ -135,6 +135,8 @@ class Stage(StandIn):
             stand_ins.append(self)
             delivery_published.connect(self._kept, weak=False, dispatch_uid=self)
             self._watch_blocks()
+            # A database that a test may not use says what to do about it.
+            codec.base.shows_causes = True
         self.levels.append(Level(audience))
 
     def leave(self) -> None:
@@ -145,6 +147,7 @@ class Stage(StandIn):
             stand_ins.remove(self)
             delivery_published.disconnect(dispatch_uid=self)
             _Atomic.__exit__ = self._leave_block
+            codec.base.shows_causes = False
 
     def _watch_blocks(self) -> None:
         leave_block = self._leave_block = _Atomic.__exit__
