@@ -235,6 +235,14 @@ class TestSendFor:
         with pytest.raises(TypeError, match="not a dict"):
             send_for(rows, post_save)
 
+    def test_says_what_it_takes(self, customers):
+        wrong: list[Any] = [Customer, Customer.objects, customers[0]]
+        for one in wrong:
+            with pytest.raises(TypeError, match=r"Model.objects.all\(\) or \[instance\]; not"):
+                send_for(one, post_save)
+        with pytest.raises(TypeError, match="a signal after the objects"):
+            send_for(customers, "post_save")  # type: ignore[arg-type]
+
     def test_refuses_to_tell_of_a_save_of_what_has_no_key(self, link):
         link(post_save, first)
         link(pre_save, first)
@@ -622,6 +630,12 @@ class TestUpdate:
     def test_takes_a_field_of_any_name(self):
         with pytest.raises(FieldDoesNotExist, match="'queryset'"):
             update(Customer.objects.all(), queryset=1)
+
+
+@pytest.mark.parametrize("write", [lambda it: bulk_create(it, []), lambda it: bulk_update(it, [], ["name"]), update])
+def test_all_of_them_say_that_they_take_a_manager_or_a_queryset(write):
+    with pytest.raises(TypeError, match=r"is a manager or a queryset, as Model.objects; not .*Customer"):
+        write(Customer)
 
 
 class TestWithTheOutbox:

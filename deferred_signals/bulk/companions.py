@@ -72,6 +72,7 @@ def update(queryset: Manager[Any] | QuerySet[Any], /, **values: Any) -> int:
     Both in one transaction. The rows are locked before, if the database can do that, and read again afterwards. Raises
     ValueError, before anything is written, where the primary keys would change.
     """
+    alias = _write_alias(queryset)
     meta = queryset.model._meta
     for name in values:
         field = meta.get_field(name)
@@ -80,7 +81,6 @@ def update(queryset: Manager[Any] | QuerySet[Any], /, **values: Any) -> int:
                 f"{name!r} is a primary key: which rows have changed could not be told after the update(). In "
                 "transaction.atomic(), call the queryset's own update(), find the rows, and send_for() them."
             )
-    alias = _write_alias(queryset)
     rows = queryset.using(alias)
     if not values or not is_heard(post_save, queryset.model):
         return rows.update(**values)
@@ -94,7 +94,12 @@ def update(queryset: Manager[Any] | QuerySet[Any], /, **values: Any) -> int:
 
 
 def _write_alias(source: Manager[Any] | QuerySet[Any]) -> str:
-    """The database that would be written to: a queryset that locks its rows says that one, any other where it reads."""
+    """The database that would be written to: a queryset that locks its rows says that one, any other where it reads.
+
+    Raises TypeError for what is neither a manager nor a queryset.
+    """
+    if not isinstance(source, BaseManager | QuerySet):
+        raise TypeError(f"The first argument is a manager or a queryset, as Model.objects; not {source!r}.")
     return source.select_for_update().db
 
 

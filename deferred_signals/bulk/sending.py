@@ -26,6 +26,13 @@ def send_for(objects: Iterable[Model], signal: Signal, /, *, sender: Any = None,
     filled in. A queryset is read in pieces. Raises what a send would, TypeError for what is no instance of a model, and
     ValueError for a ``post_save`` of what has no primary key.
     """
+    if not isinstance(signal, Signal):
+        raise TypeError(f"send_for() takes a signal after the objects, as post_save; not {signal!r}.")
+    if not isinstance(objects, Iterable):
+        raise TypeError(
+            f"send_for() takes a queryset or other instances to go through, as Model.objects.all() or [instance]; not "
+            f"{objects!r}."
+        )
     if suppressed() or not (stand_ins := _connected(signal)):
         return []
     hearing: dict[type[Model], list[DeferredReceiver]] = {}
