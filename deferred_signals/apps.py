@@ -16,6 +16,7 @@ from .checks import (
     check_durable,
     check_encryption,
     check_receivers,
+    check_senders,
     check_server,
     check_settings,
 )
@@ -35,6 +36,7 @@ class DeferredSignalsConfig(AppConfig):
         checks.register(check_settings, "deferred_signals")
         checks.register(check_encryption, "deferred_signals")
         checks.register(check_receivers, "deferred_signals")
+        checks.register(check_senders, "deferred_signals")
         checks.register(check_durable, "deferred_signals")
         checks.register(check_celery, "deferred_signals")
         checks.register(check_server, "deferred_signals")

@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.app import app_or_default
+from django.apps.registry import Apps
+from django.contrib.auth.models import AbstractUser
 from django.core import checks
-from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
+from django.db import models
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
+from django.test.utils import isolate_apps
 
-from deferred_signals import Signal
+from deferred_signals import Signal, connect, registry
 from deferred_signals.checks.connections import is_sensitive
 from tests import receivers
-from tests.receivers import Holder, first, wrapped
-from tests.shop.models import AccessToken, Customer
+from tests.receivers import Holder, first, second, wrapped
+from tests.shop.models import AccessToken, Article, Customer, Order
 
 knock = Signal()
 
@@ -90,6 +94,69 @@ def test_a_field_that_the_sender_does_not_have_is_an_error(link):
     )
     assert one.hint == "The fields are id, name, email."
     assert "'buyers', 'customers'" in two.msg
+
+
+def unheard() -> list[tuple[str, str | None]]:
+    messages = checks.run_checks(tags=["deferred_signals"])
+    assert {message.id for message in messages} <= {"deferred_signals.W003"}
+    return [(message.msg.rpartition("Django never sends: ")[2], message.hint) for message in messages]
+
+
+class TestSendersOfWhichNobodyHears:
+    def test_what_is_no_model(self, link):
+        for sender in ([Customer, Order], Customer(pk=1)):
+            link(post_save, first, sender)
+        one, two = unheard()
+        assert one == ("its sender is no model but a list.", "sender= is one model; connect once for each.")
+        assert two[0] == "its sender is no model but a Customer."
+
+    def test_an_abstract_model(self, link):
+        link(post_save, first, AbstractUser)
+        ((why, hint),) = unheard()
+        assert why == "auth.AbstractUser is abstract."
+        assert hint == "Connect once for each model, or without a sender, and when= says which."
+
+    @isolate_apps("tests.shop")
+    def test_a_model_that_is_swapped(self, link, settings):
+        class Account(models.Model):
+            class Meta:
+                app_label = "shop"
+                swappable = "SHOP_ACCOUNT"
+
+        settings.SHOP_ACCOUNT = "shop.Customer"
+        link(post_save, first, Account)
+        assert unheard() == [
+            ("shop.Account is swapped for shop.Customer.", "sender='shop.Customer', or get_user_model()")
+        ]
+
+    def test_rows_that_only_a_many_to_many_field_writes(self, link):
+        link(post_save, first, Article.buyers.through)
+        assert unheard() == [("shop.Article_buyers is made and written by a many-to-many field.", "m2m_changed")]
+
+    def test_models_that_are_no_through_models(self, link):
+        link(m2m_changed, first, Article)
+        link(m2m_changed, first, Customer)
+        link(m2m_changed, second, Article)
+        link(m2m_changed, second, Article.buyers.through)
+        one, two, three = unheard()
+        assert one == ("shop.Article is the through model of no many-to-many field.", "sender=Article.buyers.through")
+        assert two == ("shop.Customer is the through model of no many-to-many field.", "sender=Model.field.through")
+        assert three == one
+
+    def test_all_others_may_be_heard_of(self, link):
+        for number, sender in enumerate((None, Customer, "shop.Order", Article)):
+            link(post_save, first, sender, dispatch_uid=str(number))
+        link(knock, first, [1])
+        connect(post_save, wrapped, "shop.Unborn", deferred=True, apps=Apps())
+        assert unheard() == []
+
+    def test_a_model_that_came_after_its_receiver(self, link):
+        link(m2m_changed, first, Article.buyers.through)
+        (stand_in,) = registry.get("tests.receivers.first").connections()
+        stand_in.sender = "shop.Article"  # as it is where the models were loaded later
+        assert unheard() == [
+            ("shop.Article is the through model of no many-to-many field.", "sender=Article.buyers.through")
+        ]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from .celery import check_celery
 from .connections import check_encryption, check_receivers, check_settings
 from .deployment import check_deployment, check_server
 from .durable import check_durable
+from .senders import check_senders
 
 __all__ = [
     "check_celery",
@@ -11,6 +12,7 @@ __all__ = [
     "check_durable",
     "check_encryption",
     "check_receivers",
+    "check_senders",
     "check_server",
     "check_settings",
 ]
