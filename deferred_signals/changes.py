@@ -12,7 +12,7 @@ from django.dispatch import Signal
 
 from .codec.changed import Changes, FieldChanges
 from .options import Options
-from .references import label_of
+from .references import has_key, label_of
 from .registry import holds
 from .suppression import suppressed
 
@@ -94,7 +94,7 @@ def _before(
 
 def _is_new(instance: Model) -> bool:
     """Whether the save will insert a row, as far as can be known: of a key by default, Django itself thinks so."""
-    return instance.pk is None or (instance._state.adding and instance._meta.pk.has_default())
+    return not has_key(instance.pk) or (instance._state.adding and instance._meta.pk.has_default())
 
 
 def _stored(instance: Model) -> list[Field[Any, Any]]:

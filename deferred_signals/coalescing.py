@@ -11,7 +11,7 @@ from . import conf
 from .delivery import Delivery
 from .envelope import Envelope
 from .localisation import NAMES
-from .references import is_instance, write_alias
+from .references import has_key, is_instance, write_alias
 from .strict_json import dump, size_of
 
 
@@ -29,7 +29,7 @@ def subject_of(envelope: Envelope, named: dict[str, Any], connection: object) ->
     between them would tell another story. What the users' carriers captured keeps sends apart, a tenant from the next.
     """
     instance: Any = named.get("instance")
-    if not is_instance(instance) or instance.pk is None or not _can_be_a_key(instance.pk):
+    if not is_instance(instance) or not has_key(instance.pk) or not _can_be_a_key(instance.pk):
         return None
     phase, _, action = str(named.get("action", "")).partition("_")
     carried = {name: value for name, value in envelope.context.items() if name not in NAMES}

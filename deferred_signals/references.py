@@ -93,13 +93,19 @@ def is_instance(thing: Any) -> bool:
         return False
 
 
+def has_key(pk: Any) -> bool:
+    """Whether a primary key is there, and not still to be made by the database."""
+    parts = pk if isinstance(pk, tuple) else (pk,)
+    return not any(part is None or hasattr(part, "resolve_expression") for part in parts)
+
+
 def is_same_instance(one: Any, other: Any) -> bool:
     """Whether both are instances of one row, whatever ``__eq__`` their class has."""
     if not (is_instance(one) and is_instance(other)):
         return False
     if one._meta.concrete_model is not other._meta.concrete_model:
         return False
-    return one is other or (one.pk is not None and bool(one.pk == other.pk))
+    return one is other or (has_key(one.pk) and bool(one.pk == other.pk))
 
 
 def label_of(model: type[Model]) -> str | None:

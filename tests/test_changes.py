@@ -12,7 +12,8 @@ from django.apps import apps
 from django.core.files.base import ContentFile
 from django.db import connection
 from django.db.migrations.state import ProjectState
-from django.db.models import F
+from django.db.models import F, Value
+from django.db.models.expressions import DatabaseDefault
 from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext
 
@@ -232,6 +233,13 @@ def test_saves_that_are_suppressed_raw_or_of_new_keys_cost_no_query(link):
         ada.save_base(raw=True)
         Order.objects.create(customer=ada)
     assert [query["sql"].split()[0] for query in queries] == ["UPDATE", "UPDATE", "INSERT"]
+
+
+def test_a_key_that_the_database_will_make_costs_no_query(link):
+    link(post_save, first, changes=True)
+    with CaptureQueriesContext(connection) as queries:
+        Customer(pk=DatabaseDefault(Value(7)), name="Ada").save()
+    assert [query["sql"].split()[0] for query in queries if "SELECT" in query["sql"]] == []
 
 
 def test_after_a_disconnect_saves_cost_no_query(link):

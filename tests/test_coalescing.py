@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import Value
+from django.db.models.expressions import DatabaseDefault
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 from django.test import TestCase
 from django.utils import translation
@@ -18,7 +20,7 @@ from deferred_signals.exceptions import ConnectError
 from deferred_signals.signals import delivery_published
 from tests import receivers
 from tests.receivers import first, on_instance, second
-from tests.shop.models import Article, Code, Customer, Ticket
+from tests.shop.models import Article, Code, Customer, Line, Ticket
 
 restocked: Any = Signal()
 inspected: Any = Signal()
@@ -138,6 +140,19 @@ class TestSaves:
             Customer.objects.create(name="Ada")
             Customer.objects.create(name="Grace")
         assert [kwargs["instance"].name for kwargs in run(memory)] == ["Ada", "Grace"]
+
+    @pytest.mark.parametrize(
+        "make",
+        [lambda: Line(text="a"), lambda: Customer(pk=DatabaseDefault(Value(7)))],
+        ids=["composite", "db_default"],
+    )
+    def test_so_do_those_whose_keys_are_not_made_yet(self, make, link, memory):
+        link(pre_save, on_instance, coalesce=True)
+        with transaction.atomic():
+            for _ in range(2):
+                made = make()
+                pre_save.send(type(made), instance=made, raw=False, using="default", update_fields=None)
+        assert len(run(memory)) == 2
 
     @pytest.mark.parametrize("in_savepoints", [False, True])
     def test_what_would_be_too_large_together_stays_apart(self, in_savepoints, link, memory, settings):

@@ -345,6 +345,13 @@ def test_a_key_that_is_a_secret_is_carried_by_its_reference(anna: Customer) -> N
     assert Encoder().encode(AccessToken.objects.create(key="abc", secret=anna))["$ref"][1] == "abc"
 
 
+def test_a_key_that_only_the_database_knows_is_refused_and_told_the_way() -> None:
+    row = Customer(pk=Value(7))
+    row._state.adding = False  # as a save leaves it where the database does not tell the key that it has made
+    with pytest.raises(EncodeError, match="the database has made it and has not told it"):
+        Encoder().encode(row)
+
+
 def test_a_key_that_cannot_be_hashed_is_refused_and_told_the_way() -> None:
     row = Customer(id=[1])  # type: ignore[misc]
     row._state.adding = False

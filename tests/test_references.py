@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.db import router
+from django.db.models import Value
 from django.db.models.base import Model, ModelBase
 from django.test import override_settings
 from django.utils.functional import SimpleLazyObject
@@ -187,6 +188,7 @@ def test_instances_are_of_one_row_by_model_and_key() -> None:
     assert is_same_instance(new := Customer(), new)
     assert not is_same_instance(one, Customer(pk=2))
     assert not is_same_instance(Customer(), Customer())
+    assert not is_same_instance(Customer(pk=Value(7)), Customer(pk=Value(7)))  # a key that the database will make
     assert not is_same_instance(one, Article(pk=1))
     assert not is_same_instance(one, 1)
     assert not is_same_instance(None, one)

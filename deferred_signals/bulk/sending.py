@@ -12,7 +12,7 @@ from django.dispatch import Signal
 from ..connecting import _lookup_id
 from ..deferred_receiver import DeferredReceiver
 from ..delivery import Delivery
-from ..references import is_instance, is_model, label_of, write_alias
+from ..references import has_key, is_instance, is_model, label_of, write_alias
 from ..suppression import suppressed
 
 #: Rows of a queryset that are read at a time.
@@ -40,7 +40,7 @@ def send_for(objects: Iterable[Model], signal: Signal, /, *, sender: Any = None,
     for instance in objects.iterator(chunk_size=CHUNK) if isinstance(objects, QuerySet) else objects:
         if not is_instance(instance):
             raise TypeError(f"send_for() takes a queryset or instances of models, not a {type(instance).__name__}.")
-        if signal is post_save and not _has_key(instance.pk):
+        if signal is post_save and not has_key(instance.pk):
             raise ValueError(f"A {instance._meta.label} without a primary key cannot be told of as saved.")
         model = instance.__class__  # not type(), for it may be a lazy object
         announcer = model if sender is None else sender
@@ -84,9 +84,3 @@ def _arguments_of_django(signal: Signal, instance: Model, objects: Any) -> dict[
         origin = objects if isinstance(objects, QuerySet) else instance
         return {"using": write_alias(instance), "origin": origin}
     return {}
-
-
-def _has_key(pk: Any) -> bool:
-    """Whether a primary key is there, and not still to be made by the database."""
-    parts = pk if isinstance(pk, tuple) else (pk,)
-    return not any(part is None or hasattr(part, "resolve_expression") for part in parts)

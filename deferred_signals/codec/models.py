@@ -17,7 +17,7 @@ from ..exceptions import EncodeError
 from ..references import Reference, label_of, model_of, write_alias
 from ..rows import fetch
 from .base import Decoder, Encoder, TwoStates, add, type_name
-from .field_values import field_json
+from .field_values import UNKNOWN, field_json
 from .scalars import write_int
 from .snapshots import decode_same, decode_snapshot, snapshot
 
@@ -68,6 +68,12 @@ def primary_key(encoder: Encoder, value: models.Model, pk: Any) -> Any:
         # Of a type of its field's own. A composite key is a tuple.
         encoder.depth = depth
         parts = [field_json(encoder, field, value, getattr(value, field.attname)) for field in value._meta.pk_fields]
+        if UNKNOWN in parts:
+            raise EncodeError(
+                "its primary key is not known here, for the database has made it and has not told it. Give the field a "
+                "default= in place of db_default=, or read the row before the send.",
+                type_name(value),
+            ) from None
         return {"$tuple": parts} if isinstance(pk, tuple) else parts[0]
 
 
