@@ -18,6 +18,7 @@ from .checks import (
     check_receivers,
     check_server,
     check_settings,
+    check_signals,
 )
 
 logger = logging.getLogger("deferred_signals")
@@ -35,6 +36,7 @@ class DeferredSignalsConfig(AppConfig):
         checks.register(check_settings, "deferred_signals")
         checks.register(check_encryption, "deferred_signals")
         checks.register(check_receivers, "deferred_signals")
+        checks.register(check_signals, "deferred_signals")
         checks.register(check_durable, "deferred_signals")
         checks.register(check_celery, "deferred_signals")
         checks.register(check_server, "deferred_signals")

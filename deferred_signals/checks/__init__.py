@@ -4,6 +4,7 @@ from .celery import check_celery
 from .connections import check_encryption, check_receivers, check_settings
 from .deployment import check_deployment, check_server
 from .durable import check_durable
+from .signals import check_signals
 
 __all__ = [
     "check_celery",
@@ -13,4 +14,5 @@ __all__ = [
     "check_receivers",
     "check_server",
     "check_settings",
+    "check_signals",
 ]
