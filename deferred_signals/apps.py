@@ -19,6 +19,7 @@ from .checks import (
     check_senders,
     check_server,
     check_settings,
+    check_signals,
 )
 
 logger = logging.getLogger("deferred_signals")
@@ -37,6 +38,7 @@ class DeferredSignalsConfig(AppConfig):
         checks.register(check_encryption, "deferred_signals")
         checks.register(check_receivers, "deferred_signals")
         checks.register(check_senders, "deferred_signals")
+        checks.register(check_signals, "deferred_signals")
         checks.register(check_durable, "deferred_signals")
         checks.register(check_celery, "deferred_signals")
         checks.register(check_server, "deferred_signals")

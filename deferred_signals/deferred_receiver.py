@@ -130,7 +130,8 @@ class DeferredReceiver:
         if origin.name is None and len(self.registration.listening()) > 1:
             raise EncodeError(
                 f"{self.registration.name} listens to several signals, and this one has no name by which the worker "
-                "could tell it: make it a module attribute, or Signal(name=...)."
+                "could tell it: make it a module attribute, in a module of yours if it is another package's, or "
+                "Signal(name=...)."
             )
         depth, repeats = cause(self.registration.name, origin.name, named.get("instance"))
         keys = keys_of(self.registration, self.options, origin.sender, named) if self._has_keys else NO_KEYS

@@ -82,6 +82,18 @@ def test_a_database_that_does_not_exist_is_an_error(link):
     assert message.hint == "using= must be one of 'default', 'other'."
 
 
+def test_a_signal_without_a_name_is_an_error_for_a_receiver_of_several_signals(link):
+    by_name = {"opened": Signal(), "closed": Signal(name="shop.closed")}  # as dj-stripe keeps its signals
+    link(by_name["opened"], first)
+    assert ids() == []
+    link(by_name["closed"], first)
+    (message,) = checks.run_checks(tags=["deferred_signals"])
+    assert (message.id, message.level) == ("deferred_signals.E007", checks.ERROR)
+    assert message.obj == "tests.receivers.first"
+    by_name["opened"].disconnect(first)
+    assert ids() == []
+
+
 def test_a_field_that_the_sender_does_not_have_is_an_error(link):
     link(post_delete, first, Customer, fields=("name", "surname", "id"))
     link(post_delete, wrapped, "shop.Order", exclude=("customer_id", "customers", "buyers"))

@@ -5,6 +5,7 @@ from .connections import check_encryption, check_receivers, check_settings
 from .deployment import check_deployment, check_server
 from .durable import check_durable
 from .senders import check_senders
+from .signals import check_signals
 
 __all__ = [
     "check_celery",
@@ -15,4 +16,5 @@ __all__ = [
     "check_senders",
     "check_server",
     "check_settings",
+    "check_signals",
 ]
