@@ -41,8 +41,10 @@ class Batch:
         self.size = 0
         self._insert: Insert | None = None
 
-    def add(self, key: str, row: Any, size: int, insert: Insert) -> None:
-        """Have a row wait; one of the same id is replaced."""
+    def add(self, key: str, row: Any, size: int, insert: Insert, *, at_end: bool = False) -> None:
+        """Have a row wait; one of the same id is replaced, in its place or ``at_end``."""
+        if at_end:
+            self.rows.pop(key, None)
         self.rows[key] = row
         self.size += size
         self._insert = insert
