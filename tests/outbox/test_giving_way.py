@@ -55,9 +55,10 @@ def deadlock() -> Iterator[Swallow]:
         yield swallow
 
 
-@pytest.fixture(
-    params=["said", pytest.param("real", marks=pytest.mark.skipif(connection.vendor != "mysql", reason=""))]
-)
+ON_MYSQL = pytest.mark.skipif(connection.vendor != "mysql", reason="about MySQL and MariaDB")
+
+
+@pytest.fixture(params=["said", pytest.param("real", marks=ON_MYSQL)])
 def undone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Swallow]:
     """A deadlock on MySQL and MariaDB; elsewhere a statement that fails, of which that is only said."""
     if request.param == "real":
@@ -101,6 +102,18 @@ def test_what_was_sent_together_before_it_is_not_there_without_what_it_tells_of(
         parcel_sent.send(sender=None, number=1)
         undone()
     assert rows("number") == []
+
+
+@ON_MYSQL
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_durable_delivery_that_was_sent_before_it_is_gone_and_another_is_not(link, memory, durable):
+    """Nothing tells Django of it, so it calls the hooks of the commit."""
+    link(parcel_sent, first, durable=durable)
+    with deadlock() as swallow, transaction.atomic():
+        parcel_sent.send(sender=None, number=1)
+        swallow()
+    memory.deliver()
+    assert [kwargs["number"] for _, _, kwargs in receivers.calls] == ([] if durable else [1])
 
 
 @pytest.mark.parametrize("code", [1213, 1020])
