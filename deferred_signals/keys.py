@@ -10,6 +10,7 @@ from typing import Any
 
 from .exceptions import EncodeError
 from .options import Options
+from .references import is_instance
 from .registry import Registration
 from .strict_json import dump
 
@@ -69,7 +70,9 @@ def _followed(path: str, named: dict[str, Any]) -> Any:
 
 def _part(value: Any) -> Any:
     """A text for a value, a list of them for several, or None."""
-    # An instance's __str__ is for people, and changes. Its pk does not.
+    if is_instance(value):
+        return _of_instance(value)
+    # What stands for an instance, as if it were one.
     value = getattr(value, "pk", value)
     if isinstance(value, Enum):
         value = value.value
@@ -84,6 +87,18 @@ def _part(value: Any) -> Any:
             type(value).__name__,
         )
     return str(value)
+
+
+def _of_instance(instance: Any) -> str | None:
+    """Its model and its pk, as no other row has; its __str__ is for people, and changes.
+
+    Of a row that is in the tables of several models, parents and children, the first parent's: all have one pk.
+    """
+    meta = instance._meta.concrete_model._meta
+    while (link := meta.pk.remote_field) is not None and link.parent_link:
+        meta = link.model._meta.concrete_model._meta
+    key = _part(instance.pk)
+    return None if key is None else f"{meta.label_lower}:{key if isinstance(key, str) else dump(key)}"
 
 
 def _scoped(receiver: str, key: str) -> str:

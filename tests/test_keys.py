@@ -18,7 +18,7 @@ from deferred_signals.keys import LONGEST, keys_of
 from deferred_signals.options import Options, parse
 from deferred_signals.registry import Registration
 from tests.receivers import first
-from tests.shop.models import Customer
+from tests.shop.models import Article, Customer, GiftOrder, LuxuryOrder, Order, Regular
 
 REGISTRATION = Registration("shop.receivers.bill", first, Options())
 
@@ -52,8 +52,9 @@ def key_for(value: Any) -> str | None:
         (date(2030, 1, 31), "2030-01-31"),
         (Status.OPEN, "open"),
         (Colour.RED, "7"),
-        (Customer(pk=9), "9"),
-        (SimpleLazyObject(lambda: Customer(pk=9)), "9"),
+        (Customer(pk=9), "shop.customer:9"),
+        (SimpleLazyObject(lambda: Customer(pk=9)), "shop.customer:9"),
+        (SimpleNamespace(pk=9), "9"),
     ],
 )
 def test_a_key_is_the_text_of_a_value_below_the_name_of_the_receiver(value, expected):
@@ -66,7 +67,14 @@ def test_a_key_of_several_values_is_none_that_others_could_make_by_their_texts()
         len({key_for(value) for value in (("a", "b"), ("a,b",), "a,b", ("ab",), ("a", None), ("a",), (("a", "b"),))})
         == 7
     )
-    assert '["acme","9"]' in str(key_for(("acme", Customer(pk=9))))
+    assert '["acme","shop.customer:9"]' in str(key_for(("acme", Customer(pk=9))))
+
+
+def test_instances_of_two_models_with_one_primary_key_are_two_keys_but_one_row_is_one():
+    assert key_for(Customer(pk=9)) != key_for(Article(pk=9))
+    assert key_for(Customer(pk=9)) == key_for(Regular(pk=9))
+    pk = uuid.UUID(int=9)
+    assert key_for(Order(pk=pk)) == key_for(GiftOrder(pk=pk)) == key_for(LuxuryOrder(pk=pk))
 
 
 def test_no_value_is_no_key():

@@ -30,7 +30,7 @@ from .graveyard import bury
 from .models import Origin, OutboxDelivery, State
 from .notifying import is_on, notify
 from .ringing import bells_for, hand_to_the_relay, route_of
-from .rows import Row, id_of, insert, row_of
+from .rows import Row, id_of, insert, remove, row_of
 from .tables import has_table
 
 logger = logging.getLogger("deferred_signals")
@@ -59,17 +59,19 @@ class DatabaseOutbox(Outbox):
         reach("sender.before_row")
         row = row_of(connection, delivery)
         payload = row.payload
-        batch = batch_on(connection)
+        batch, is_written = batch_on(connection), False
+        # For its keys it has the place, and the time, of the last send.
+        has_keys = delivery.options.order_by is not None or delivery.options.unique is not None
         if instead is not None and (batch is None or delivery.id not in batch.rows):
             # What a rollback to a savepoint by hand has undone, only the database knows.
             rows = OutboxDelivery.objects.using(connection.alias)
             there = rows.filter(delivery_id=id_of(delivery.id), payload=instead, state=State.PENDING)
-            order, unique = delivery.keys
-            if not there.update(payload=payload, order_key=order, unique_key=unique):
+            if not (remove(connection, there) if has_keys else there.update(payload=payload)):
                 return None
-        elif batch is not None:
-            batch.add(delivery.id, row, len(payload), _insert)
-        else:
+            is_written = not has_keys
+        if batch is not None and not is_written:
+            batch.add(delivery.id, row, len(payload), _insert, at_end=has_keys)
+        elif not is_written:
             _insert(connection, [row])
         reach("sender.after_row")
         return payload

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import Error as DatabaseDriverError
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .giving_way import has_undone_all
 
 if TYPE_CHECKING:
     from contextlib import _GeneratorContextManager  # the type of what is both, a block and a decorator
@@ -41,8 +44,10 @@ class Batch:
         self.size = 0
         self._insert: Insert | None = None
 
-    def add(self, key: str, row: Any, size: int, insert: Insert) -> None:
-        """Have a row wait; one of the same id is replaced."""
+    def add(self, key: str, row: Any, size: int, insert: Insert, *, at_end: bool = False) -> None:
+        """Have a row wait; one of the same id is replaced, in its place or ``at_end``."""
+        if at_end:
+            self.rows.pop(key, None)
         self.rows[key] = row
         self.size += size
         self._insert = insert
@@ -72,7 +77,12 @@ class Batch:
                 self.forget()
             else:
                 self.flush()
-        return execute(sql, params, many, context)
+        try:
+            return execute(sql, params, many, context)
+        except DatabaseDriverError as error:
+            if has_undone_all(self.connection, error):
+                self.forget()
+            raise
 
 
 _batches: WeakKeyDictionary[BaseDatabaseWrapper, Batch] = WeakKeyDictionary()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import DateTimeField, Func
+from django.db.models import DateTimeField, FloatField, Func
 
 from deferred_signals.exceptions import ConfigurationError
 from deferred_signals.option_checks import LONGEST_DURATION as LONGEST
@@ -28,14 +28,40 @@ class DatabaseNow(Func):
         return now_sql(connection, self.seconds), []
 
 
-#: By vendor, the words for now and for so many seconds, or microseconds, from now. PostgreSQL's function for that,
-#: MAKE_INTERVAL, takes a tenth of the time of a whole INSERT for each time that it stands there.
+class SecondsFromNow(Func):
+    """In how many seconds the time of a column is, less than 0 if it has passed; None where it is NULL.
+
+    Told by the database: two times of one zone Python takes for what their clocks show, and in the hour that there is
+    twice at the end of summer time that is an hour too much or too little (PostgreSQL with a ``TIME_ZONE`` of its own,
+    or without ``USE_TZ``).
+    """
+
+    output_field = FloatField()
+    arity = 1
+
+    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper, **extra: Any) -> Any:  # type: ignore[override]
+        """The expression in the database's own words."""
+        return super().as_sql(compiler, connection, template=_SQL[connection.vendor][2], **extra)
+
+
+#: By vendor, the words for now, for so many seconds, or microseconds, from now, and for in how many seconds a time is.
+#: PostgreSQL's function for the second, MAKE_INTERVAL, takes a tenth of the time of a whole INSERT for each time that
+#: it stands there.
 _SQL = {
-    "postgresql": ("STATEMENT_TIMESTAMP()", "(STATEMENT_TIMESTAMP() + INTERVAL '{seconds:f} s')"),
-    "mysql": ("UTC_TIMESTAMP(6)", "TIMESTAMPADD(MICROSECOND, {micro}, UTC_TIMESTAMP(6))"),
+    "postgresql": (
+        "STATEMENT_TIMESTAMP()",
+        "(STATEMENT_TIMESTAMP() + INTERVAL '{seconds:f} s')",
+        "EXTRACT(EPOCH FROM %(expressions)s - STATEMENT_TIMESTAMP())",
+    ),
+    "mysql": (
+        "UTC_TIMESTAMP(6)",
+        "TIMESTAMPADD(MICROSECOND, {micro}, UTC_TIMESTAMP(6))",
+        "(TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), %(expressions)s) / 1000000)",
+    ),
     "sqlite": (
         "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
         "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '{seconds:+f} seconds')",
+        "((JULIANDAY(%(expressions)s) - JULIANDAY('now')) * 86400)",
     ),
 }
 
@@ -48,7 +74,7 @@ def now_sql(connection: BaseDatabaseWrapper, seconds: float = 0) -> str:
     """
     seconds = max(-LONGEST, min(seconds, LONGEST))
     try:
-        now, later = _SQL[connection.vendor]
+        now, later, _ = _SQL[connection.vendor]
     except KeyError:
         raise ConfigurationError(
             f"The outbox does not know the clock of {connection.vendor!r}, the database {connection.alias!r}. It knows "

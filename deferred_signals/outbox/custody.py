@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from django.db import Error as DatabaseDriverError
-from django.db import OperationalError, connections, transaction
+from django.db import connections, transaction
 from django.db.transaction import TransactionManagementError
 
 from deferred_signals import conf, registry
@@ -18,6 +18,7 @@ from deferred_signals.failpoints import reach
 from deferred_signals.outcome import Outcome, held_up
 from deferred_signals.strict_json import parse
 
+from .giving_way import has_given_way, has_undone_all
 from .graveyard import report
 from .lease import Claim
 from .models import State
@@ -26,13 +27,6 @@ from .persistence import persist
 from .row_fields import of_row
 
 logger = logging.getLogger("deferred_signals")
-
-#: By which databases say that a transaction had to give way to another: PostgreSQL's SQLSTATEs of a serialization
-#: failure and a deadlock; MySQL's lock wait timeout and deadlock, and MariaDB's "record has changed"; SQLite's busy and
-#: locked, the low byte of its codes.
-_SQLSTATES = frozenset(["40001", "40P01"])
-_MYSQL = frozenset([1205, 1213, 1020])
-_SQLITE = frozenset([5, 6])
 
 
 class Custody:
@@ -46,6 +40,8 @@ class Custody:
         #: What the receiver's transaction was begun over, and whether that has broken.
         self._session: Any = None
         self._is_broken = False
+        #: Whether the database has undone it because of another one.
+        self._is_undone = False
         try:
             # By what is signed, not by what stands in the table's columns.
             self.atomic = registry.get(envelope.receiver).options.atomic
@@ -83,14 +79,26 @@ class Custody:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with transaction.atomic(using=self.held.alias):
-            self._session = connections[self.held.alias].connection
-            yield
+            connection = connections[self.held.alias]
+            self._session = connection.connection
+            with connection.execute_wrapper(self._watch):
+                yield
             reach("worker.before_completion")
             if not self.held.complete():
                 self._is_settled = True
                 raise LeaseLost("its lease ran out and another run has it, so this run's writes are rolled back")
         self._is_settled = True
         reach("worker.after_completion")
+
+    def _watch(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        """Around each statement of the receiver: it may swallow the error of one that has undone all before it."""
+        try:
+            return execute(sql, params, many, context)
+        except DatabaseDriverError as error:
+            if has_undone_all(context["connection"], error):
+                self._is_undone = True
+                context["connection"].set_rollback(True)
+            raise
 
     def settle(self, end: Outcome) -> Outcome:
         """Write down how the run has ended; return how it has ended after all."""
@@ -105,7 +113,7 @@ class Custody:
         window = conf.current().database_window
         if self._is_broken:
             return held_up(end.error, self.envelope, window, "the connection broke that its transaction was made over")
-        if has_given_way(end.error):
+        if has_given_way(end.error) or (self._is_undone and isinstance(end.error, TransactionManagementError)):
             return held_up(end.error, self.envelope, window, "its transaction had to give way to another")
         if isinstance(end.error, RuntimeError) and str(end.error).startswith(_NESTED):
             reason = (
@@ -119,16 +127,6 @@ class Custody:
 #: How Django begins what it says of ``atomic(durable=True)`` within another block. It has no class of its own for it;
 #: a test fails when the words change.
 _NESTED = "A durable atomic block cannot be nested"
-
-
-def has_given_way(error: BaseException) -> bool:
-    """Whether the database has rolled a transaction back because of another one: run again, it can succeed."""
-    said = error.__cause__
-    if not isinstance(error, OperationalError) or said is None:
-        return False
-    if (code := getattr(said, "sqlite_errorcode", None)) is not None:
-        return code & 0xFF in _SQLITE
-    return getattr(said, "sqlstate", None) in _SQLSTATES or said.args[:1] in {(number,) for number in _MYSQL}
 
 
 def settle(held: Claim, end: Outcome) -> Outcome:

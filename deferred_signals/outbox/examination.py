@@ -10,7 +10,7 @@ from deferred_signals.doctor.findings import Mark, Section
 from deferred_signals.exceptions import ConfigurationError
 
 from .checks import senders, settings_are_right
-from .clock import DatabaseNow
+from .clock import DatabaseNow, SecondsFromNow
 from .keyed import blocked
 from .leader import NAME
 from .models import Lock, OutboxDelivery, State
@@ -66,15 +66,15 @@ def _unfinished(section: Section, alias: str) -> int:
     waiting, running = rows.filter(state=State.PENDING), rows.filter(state=State.RUNNING)
     patience = _PATIENCE * conf.current().ring_again
     runnable = waiting.filter(due__lte=DatabaseNow()).exclude(blocked(alias))
-    due, now = runnable.order_by("due").values_list("due", DatabaseNow()).first() or (None, None)
-    waited = (now - due).total_seconds() if due and now else 0
+    since = runnable.order_by("due").values_list(SecondsFromNow("due"), flat=True).first()
+    waited = -(since or 0.0)
     numbers = waiting.count(), running.count()
     wait, run = ("delivery waits" if numbers[0] == 1 else "deliveries wait"), ("runs" if numbers[1] == 1 else "run")
     text = f"{alias}: {numbers[0]:,} {wait} and {numbers[1]:,} {run}"
     mark: Mark = "ok" if waited <= patience else "warning"
     section.add(
         mark,
-        text + (f"; the oldest that could run has been due for {waited:,.0f} s." if due else "."),
+        text + (f"; the oldest that could run has been due for {waited:,.0f} s." if since is not None else "."),
         "" if mark == "ok" else "Are there workers for their queues (see Queues), enough of them, and a relay?",
     )
     if lost := running.filter(due__lt=DatabaseNow(-patience)).count():

@@ -15,7 +15,7 @@ from django.db.models import Count, Min, QuerySet
 
 from deferred_signals import keeping
 
-from .clock import DatabaseNow
+from .clock import DatabaseNow, SecondsFromNow
 from .keyed import blocked, passing
 from .leader import LEASE, NAME
 from .models import Lock, OutboxDelivery, State
@@ -55,8 +55,8 @@ def oldest(alias: str) -> float:
     Not its age: one that is retried tomorrow is not late, and one that waits for others of its key is not either.
     """
     waiting = _rows(alias).filter(ring_at__isnull=False, state=State.PENDING, due__lte=DatabaseNow())
-    found = waiting.exclude(blocked(alias)).aggregate(due=Min("due"), now=Min(DatabaseNow()))
-    return max(0.0, float((found["now"] - found["due"]).total_seconds())) if found["due"] else 0.0
+    found = waiting.exclude(blocked(alias)).aggregate(since=Min(SecondsFromNow("due")))
+    return max(0.0, -(found["since"] or 0.0))
 
 
 def open_ones(alias: str) -> Open:
@@ -80,8 +80,5 @@ def parked_keys(alias: str) -> int:
 
 def relay(alias: str) -> Relay:
     """Whether somebody rings for what is left over."""
-    found = Lock.objects.using(alias).filter(name=NAME).values_list("until", DatabaseNow()).first()
-    if found is None or found[0] is None:
-        return Relay(False, None)
-    until, now = found
-    return Relay(until > now, max(0.0, LEASE - (until - now).total_seconds()))
+    left = Lock.objects.using(alias).filter(name=NAME).values_list(SecondsFromNow("until"), flat=True).first()
+    return Relay(False, None) if left is None else Relay(left > 0, max(0.0, LEASE - left))

@@ -19,7 +19,7 @@ from deferred_signals.failpoints import reach
 
 from . import keyed
 from .clock import DatabaseNow
-from .custody import has_given_way
+from .giving_way import has_given_way
 from .models import OutboxDelivery
 
 #: The longest time in seconds between two rings for one row. Those that stand in a long queue are rung for in vain; but

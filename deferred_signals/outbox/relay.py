@@ -15,7 +15,7 @@ from django.db import Error as DatabaseDriverError
 from django.db import connections
 
 from .batch import ring_batch
-from .clock import DatabaseNow
+from .clock import DatabaseNow, SecondsFromNow
 from .leader import RENEWAL, Leadership
 from .losses import Losses
 from .models import OutboxDelivery
@@ -109,8 +109,8 @@ class Relay:
         rows = OutboxDelivery.objects.using(self.alias).filter(ring_at__isnull=False).order_by("ring_at")
         if not due:
             rows = rows.filter(ring_at__gt=DatabaseNow())
-        found = rows.values_list("ring_at", DatabaseNow()).first()
-        return POLL if found is None else float((found[0] - found[1]).total_seconds())
+        found = rows.values_list(SecondsFromNow("ring_at"), flat=True).first()
+        return POLL if found is None else float(found)
 
     def _ring(self) -> float:
         """Ring for a batch of what is due; return for how long there is nothing more to ring for."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
 
 from deferred_signals import conf
 from deferred_signals.delivery import Delivery
@@ -129,6 +130,15 @@ def insert(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
             sql, parameters = _statement(connection, kind, part)
             with connection.cursor() as cursor:
                 cursor.execute(sql, parameters)
+
+
+def remove(connection: BaseDatabaseWrapper, rows: QuerySet[OutboxDelivery]) -> bool:
+    """Delete the one row of a queryset, without ``pre_delete`` and ``post_delete``; False if there is none."""
+    number = rows.values_list("number", flat=True).first()
+    if number is not None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DELETE FROM {connection.ops.quote_name(_meta.db_table)} WHERE number = %s", [number])  # noqa: S608 - no text of others
+    return number is not None
 
 
 def _statement(connection: BaseDatabaseWrapper, kind: Kind, given: Sequence[Given]) -> tuple[str, list[Any]]:

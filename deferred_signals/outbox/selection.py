@@ -6,7 +6,7 @@ import re
 import uuid
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -45,8 +45,9 @@ def moment(text: str) -> float:
     if found is None:
         raise ArgumentTypeError(f"{text!r} is no time, as in 2030-01-31T12:00, and no age, as in 12h or 7d")
     aware = timezone.make_aware(found) if timezone.is_naive(found) else found
-    # Told from the database's clock by all who compare it with what it has written.
-    return (datetime.now(aware.tzinfo) - aware).total_seconds()
+    # Told from the database's clock by all who compare it with what it has written. Counted in UTC: between two times
+    # of one zone Python counts what its clocks show, which are changed twice a year.
+    return (datetime.now(UTC) - aware).total_seconds()
 
 
 def add_database(parser: CommandParser) -> None:

@@ -9,7 +9,7 @@ from django.db import connection, connections
 from django.test import override_settings
 
 from deferred_signals.exceptions import ConfigurationError
-from deferred_signals.outbox.clock import DatabaseNow, now_sql
+from deferred_signals.outbox.clock import DatabaseNow, SecondsFromNow, now_sql
 from deferred_signals.outbox.models import OutboxDelivery
 from tests import receivers
 
@@ -87,3 +87,16 @@ def test_a_database_of_another_kind_is_refused_with_what_there_is(monkeypatch):
     monkeypatch.setattr(wrapper, "vendor", "oracle", raising=False)
     with pytest.raises(ConfigurationError, match="PostgreSQL, MySQL, MariaDB and SQLite"):
         now_sql(wrapper)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.25, 3600, -60, 1000 * 365 * 86400])
+def test_it_tells_in_how_many_seconds_a_time_is(seconds):
+    OutboxDelivery.objects.update(due=DatabaseNow(seconds))
+    (told,) = OutboxDelivery.objects.values_list(SecondsFromNow("due"), flat=True)
+    assert seconds - 60 < told < seconds + 0.01
+    assert type(told) is float
+
+
+def test_of_no_time_it_tells_nothing():
+    OutboxDelivery.objects.update(due=None)
+    assert list(OutboxDelivery.objects.values_list(SecondsFromNow("due"), flat=True)) == [None]

@@ -152,6 +152,13 @@ class TestWhichOnes:
         with pytest.raises(ArgumentTypeError):
             selection.moment(text)
 
+    @pytest.mark.parametrize("days", [60, 120, 180, 240, 300])
+    def test_a_time_is_that_moment_also_if_clocks_have_been_changed_since(self, days):
+        then = timezone.localtime() - timedelta(days=days)
+        gone = (timezone.now() - then.astimezone(UTC)).total_seconds()
+        for text in (f"{then:%Y-%m-%dT%H:%M:%S}", f"{then:%Y-%m-%dT%H:%M:%S%z}"):
+            assert abs(selection.moment(text) - gone) < 60
+
     def test_a_time_before_all_time_is_a_hundred_years_ago_everywhere(self, put):
         key = put()
         run("redeliver", "--since", "999999999w")

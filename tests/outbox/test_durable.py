@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from deferred_signals.bell import is_bell
 from deferred_signals.bell import read as read_bell
 from deferred_signals.connecting import connect_deferred
 from deferred_signals.exceptions import ConfigurationError, ConnectError
+from deferred_signals.outbox import together
+from deferred_signals.outbox.clock import DatabaseNow
 from deferred_signals.outbox.models import OutboxDelivery
 from deferred_signals.signals import delivery_published
 from tests import receivers
@@ -589,6 +592,48 @@ class TestCoalescing:
             ada.save()
         [key] = filter(None, rows("order_key"))
         assert "Augusta" in key
+
+    @pytest.mark.parametrize("block", [transaction.atomic, together])
+    def test_of_an_order_key_it_has_the_place_of_the_last_send(self, link, memory, block):
+        link(post_save, second, Customer, durable=True, coalesce=True, order_by=lambda sender, **kwargs: "all")
+        assert self.names_of_two(memory, block) == ["Bob", "Augusta"]
+
+    @pytest.mark.parametrize("block", [transaction.atomic, together])
+    def test_of_a_unique_key_it_counts_for_those_that_were_sent_before_the_last_send(self, link, memory, block):
+        link(post_save, second, Customer, durable=True, coalesce=True, unique=lambda sender, **kwargs: "all")
+        assert self.names_of_two(memory, block) == ["Augusta"]
+
+    def test_a_row_with_a_key_that_was_rolled_back_by_hand_does_not_come_back(self, link, memory):
+        link(post_save, second, Customer, durable=True, coalesce=True, unique="instance.pk")
+        with transaction.atomic():
+            savepoint = savepoint_create()
+            ada = Customer.objects.create(name="Ada")
+            transaction.savepoint_rollback(savepoint)
+            ada.save(force_insert=True)
+        assert len(OutboxDelivery.objects.exclude(unique_key=None)) == 1
+
+    def test_when_it_is_due_is_counted_from_the_last(self, link):
+        link(
+            post_save, second, Customer, durable=True, coalesce=True, unique="instance.pk", debounce=timedelta(hours=1)
+        )
+        with transaction.atomic():
+            ada = Customer.objects.create(name="Ada")
+            mine = OutboxDelivery.objects.exclude(unique_key=None)
+            mine.update(due=DatabaseNow(60))
+            ada.save()
+        assert mine.filter(due__gt=DatabaseNow(3000)).count() == 1
+
+    def names_of_two(self, memory, block):
+        """Of one that is saved before and after another one, what arrives."""
+        receivers.calls.clear()
+        with block():
+            ada = Customer.objects.create(name="Ada")
+            Customer.objects.create(name="Bob")
+            ada.name = "Augusta"
+            ada.save()
+        while memory.payloads:
+            memory.deliver()
+        return [kwargs["instance"].name for name, _, kwargs in receivers.calls if name == "second"]
 
     def test_outside_a_transaction_every_save_is_a_row(self, ada, rows):
         ada.save()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.db.models.signals import post_save
 
 from deferred_signals import Delivery, Retry, Signal
 from deferred_signals.bell import read
@@ -21,6 +22,7 @@ from deferred_signals.outbox.ringing import ring
 from deferred_signals.signals import delivery_finished
 from tests import receivers
 from tests.receivers import first, second, troubled
+from tests.shop.models import Article, Customer
 
 placed: Any = Signal()
 
@@ -595,3 +597,13 @@ class TestTurns:
         OutboxDelivery.objects.all().delete()
         assert keyed.standing("default", one).blocked
         assert succession.following("default", one) == []
+
+
+def test_a_receiver_of_two_models_has_an_instance_of_one_superseded_by_none_of_the_other(link, memory, calls):
+    for model in (Customer, Article):
+        link(post_save, first, model, unique="instance")
+    with transaction.atomic():
+        Customer.objects.create(pk=1, name="Ada")
+        Article.objects.create(pk=1, title="Pot")
+    drain(memory)
+    assert [type(kwargs["instance"]) for _, _, kwargs in calls] == [Customer, Article]

@@ -3,14 +3,17 @@
 import itertools
 import os
 import resource
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zoneinfo
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +31,7 @@ from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.backends.producer import Refused, Unroutable
 from deferred_signals.delivery import Delivery
 from deferred_signals.exceptions import ConfigurationError, PublishError
-from deferred_signals.outbox import leader, lease, losses, probing, processes, pruning, refusal, relay
+from deferred_signals.outbox import figures, leader, lease, losses, probing, processes, pruning, refusal, relay
 from deferred_signals.outbox.batch import Batch, drain, ring_batch
 from deferred_signals.outbox.clock import DatabaseNow
 from deferred_signals.outbox.leader import Leadership
@@ -1122,3 +1125,59 @@ class TestDraining:
         done = drain(["default"])["default"]
         assert done[:2] == (3, 0)
         assert isinstance(done.outage, PublishError)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="elsewhere the times of the tables are in UTC")
+class TestTheHourThatThereIsTwice:
+    """At the end of summer time, where a session has a time zone that changes its clock."""
+
+    @pytest.fixture(autouse=True)
+    def _without_time_zones(self) -> Iterator[None]:
+        connection.close()
+        with override_settings(USE_TZ=False):
+            yield
+            connection.close()
+
+    @pytest.fixture
+    def summer_ends_in(self, tmp_path: Path) -> Iterator[Callable[[float], None]]:
+        """Give the session a time zone whose summer time ends in so many seconds, and Python the same."""
+
+        def end_it(seconds: float) -> None:
+            end = datetime.now(UTC) + timedelta(hours=1, seconds=seconds)
+            days = [min(one.timetuple().tm_yday, 365) for one in (end + timedelta(days=180), end)]
+            zone = f"WIN0SUM,J{days[0]}/0,J{days[1]}/{end:%H:%M:%S}"
+            block = b"TZif2" + bytes(15) + struct.pack(">6llbb", 0, 0, 0, 0, 1, 4, 0, 0, 0) + b"WIN\0"
+            file = tmp_path / zone
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(2 * block + f"\n{zone}\n".encode())
+            zoneinfo.reset_tzpath([str(tmp_path), *zoneinfo.TZPATH])
+            with connection.cursor() as cursor:
+                cursor.execute("SET TIME ZONE %s", [zone])
+
+        yield end_it
+        zoneinfo.reset_tzpath()
+
+    def test_what_was_due_before_it_is_rung_for_in_it(self, send, memory, summer_ends_in):
+        ids = send()
+        OutboxDelivery.objects.update(due=DatabaseNow(-30), ring_at=DatabaseNow(-30))
+        summer_ends_in(-10)
+        Relay("default").turn()
+        assert rung_for(memory) == ids
+
+    def test_what_is_due_in_it_is_waited_for_without_asking_all_the_time(self, send, summer_ends_in):
+        send()
+        OutboxDelivery.objects.update(ring_at=DatabaseNow(30))
+        summer_ends_in(10)
+        assert Relay("default").turn() > 0
+
+    def test_how_late_a_delivery_is_and_whether_somebody_rings_is_told_as_ever(self, send, summer_ends_in):
+        send()
+        OutboxDelivery.objects.update(due=DatabaseNow(-30))
+        Leadership("default").is_mine()
+        summer_ends_in(-10)
+        assert 30 <= figures.oldest("default") < 90
+        summer_ends_in(5)
+        leads, age = figures.relay("default")
+        assert leads
+        assert age is not None
+        assert age < 60

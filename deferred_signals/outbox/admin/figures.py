@@ -9,7 +9,7 @@ from django.db.models import Case, Count, F, IntegerField, Min, Q, QuerySet, Val
 from django.db.models.expressions import RawSQL
 
 from deferred_signals.outbox import attempts, keyed
-from deferred_signals.outbox.clock import DatabaseNow
+from deferred_signals.outbox.clock import DatabaseNow, SecondsFromNow
 from deferred_signals.outbox.models import Attempt, Failing, State
 from deferred_signals.outbox.parked import Parked, parked
 
@@ -47,11 +47,11 @@ def figures(alias: str) -> Figures:
     rows = databases.rows(alias).order_by()
     # Of all rows only those that are not finished have a ring_at, and an index on it.
     waiting, running = (rows.filter(ring_at__isnull=False, state=one) for one in _OPEN)
-    sent = waiting.aggregate(count=Count("number"), oldest=Min("created"), now=Min(DatabaseNow()))
+    sent = waiting.aggregate(count=Count("number"), oldest=Min(SecondsFromNow("created")))
     found = Figures(alias, waiting=sent["count"], running=running.count())
     found.dead = rows.filter(state=State.DEAD).count()
     if sent["oldest"] is not None:
-        found.oldest = max((sent["now"] - sent["oldest"]).total_seconds(), 0.0)
+        found.oldest = max(-sent["oldest"], 0.0)
     found.overdue = _overdue(waiting.filter(due__lte=DatabaseNow()), keyed.blocked(alias))
     unfinished = rows.filter(ring_at__isnull=False)
     found.unfinished = _by_hour(unfinished, "created", "state", [one.value for one in _OPEN], and_before=True)
@@ -65,8 +65,8 @@ def figures(alias: str) -> Figures:
 
 
 def _overdue(due: QuerySet[Any], blocked: RawSQL) -> float | None:
-    first = due.exclude(blocked).order_by("due").values_list("due", DatabaseNow()).first()
-    return None if first is None else max((first[1] - first[0]).total_seconds(), 0.0)
+    first = due.exclude(blocked).order_by("due").values_list(SecondsFromNow("due"), flat=True).first()
+    return None if first is None else max(-first, 0.0)
 
 
 def _by_hour(rows: QuerySet[Any], when: str, what: str, kinds: list[str], *, and_before: bool = False) -> list[Hour]:
