@@ -101,6 +101,12 @@ REFUSED = "is refused"
 DEAD = "A payload is dead"
 
 
+def _no_utf16(genuine: str) -> bytes:
+    """Of an odd length: an even one py-amqp makes UTF-16 of, whatever that says, and then it is no JSON."""
+    body = json.dumps([[genuine], {}, {}]).encode()
+    return body + b" " * (1 - len(body) % 2)
+
+
 def _with_body(body: Any, **changes: Any) -> Callable[[str], Letter]:
     def make(genuine: str) -> Letter:
         made = body(genuine) if callable(body) else body
@@ -162,7 +168,7 @@ BODIES = {
         REFUSED,
     ),
     "plain text": Hostile(_with_body(lambda genuine: genuine.encode(), content_type="text/plain"), REFUSED),
-    "another encoding's name": Hostile(_with_body(lambda g: [[g], {}, {}], content_encoding="utf-16"), "", runs=1),
+    "another encoding's name": Hostile(_with_body(_no_utf16, content_encoding="utf-16"), "", runs=1),
     "another encoding": Hostile(_with_body(lambda g: json.dumps([[g], {}, {}]).encode("utf-16")), REFUSED),
     "nothing": Hostile(_with_body(b""), REFUSED),
     "not JSON": Hostile(_with_body(b"{"), REFUSED),

@@ -62,8 +62,10 @@ def test_a_receiver_that_ends_its_process_every_time_is_dead_after_the_limit_and
     for how, delivery in sent.items():
         wait_for_the_end_of(shop, delivery, "perish", how=how)
         runs = shop.notes("perish", how=how)
-        assert [(run["attempt"], run["crashes"]) for run in runs] == [(1, 0), (1, 1), (1, 2)]
-        assert len({run["pid"] for run in runs}) == LIMIT
+        # A child that ends before its parent has heard that it has the job counts for nothing: Celery gives the job to
+        # another one (asynpool's _put_back).
+        assert list(dict.fromkeys((run["attempt"], run["crashes"]) for run in runs)) == [(1, 0), (1, 1), (1, 2)]
+        assert len({run["pid"] for run in runs}) == len(runs)
         [dead] = shop.notes("dead", delivery=delivery)
         assert "came back 3 times in a row from workers that did not finish it (CRASH_LIMIT is 3)" in dead["reason"]
         assert (

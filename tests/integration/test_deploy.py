@@ -102,6 +102,8 @@ def test_a_worker_has_a_pulse_delivers_and_ends_when_told(deployment: Deployment
     deployment.manage("shell", "-c", sign_up)
     emails = deployment.home / "data/emails"
     wait_until(lambda: any("ada" in path.read_text() for path in emails.glob("*")), "an e-mail", worker)
+    # With something still running it would first wait for a minute, whether that ends or not.
+    wait_until(lambda: b"] succeeded in " in worker.logs(), "the end of the task", worker)
     deployment.end(worker)
     assert b"Traceback" not in worker.logs()
 

@@ -53,6 +53,8 @@ if CELERY_BROKER_URL.startswith("redis"):
         # Look every second for what a killed worker held; by default kombu does so every 100 s.
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
+        # A worker that is killed while it looks keeps the others from looking for so long; five minutes by default.
+        "unacked_mutex_expire": 3,
     }
 
 LOGGING = {
