@@ -54,7 +54,7 @@ class DeferredReceiver:
         self._terms: Terms | None = None
         self._of_models = django_signals.is_model_signal(signal)
         self._is_asked = django_signals.is_asked(signal)
-        self._has_keys = given.order_by is not None or given.unique is not None
+        self._has_keys = given.has_keys
         #: Whether its deliveries say no more than their arguments.
         self._is_plain = given.expires is None and not given.coalesce
         self._arguments = Arguments(

@@ -79,6 +79,11 @@ class Options:
         )
 
     @cached_property
+    def has_keys(self) -> bool:
+        """Whether deliveries wait for others of a key, or are one with them."""
+        return self.order_by is not None or self.unique is not None
+
+    @cached_property
     def route(self) -> tuple[str | None, ...]:
         """The options that say where a message goes."""
         return (self.queue, self.exchange, self.routing_key)

@@ -66,7 +66,7 @@ def is_meant(question: str) -> None:
         raise CommandError("Nothing is changed. Where nobody can answer, say --no-input.")
 
 
-class Progress:
+class ProgressLine:
     """How far a command is, on a terminal, where there is much to do."""
 
     def __init__(self, screen: OutputWrapper, total: int, many: int) -> None:

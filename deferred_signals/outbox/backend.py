@@ -61,7 +61,7 @@ class DatabaseOutbox(Outbox):
         payload = row.payload
         batch, is_written = batch_on(connection), False
         # For its keys it has the place, and the time, of the last send.
-        has_keys = delivery.options.order_by is not None or delivery.options.unique is not None
+        has_keys = delivery.options.has_keys
         if instead is not None and (batch is None or delivery.id not in batch.rows):
             # What a rollback to a savepoint by hand has undone, only the database knows.
             rows = OutboxDelivery.objects.using(connection.alias)

@@ -1,4 +1,4 @@
-"""Writing rows into the outbox, in as few words to the database as there can be.
+"""Writing rows into the outbox, and taking back one that is written anew, in as few words to the database as can be.
 
 A statement holds what is the same for all rows of one kind as text, and only what differs as parameters: each of them
 costs more on its way than the database needs for its column.

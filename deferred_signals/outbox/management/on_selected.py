@@ -11,11 +11,10 @@ from django.db import Error as DatabaseDriverError
 from django.db.models import Count, QuerySet
 
 from deferred_signals.doctor.findings import plain
-from deferred_signals.management.terminal import Progress, TerminalCommand, is_meant
+from deferred_signals.management.terminal import ProgressLine, TerminalCommand, is_meant
 from deferred_signals.outbox import selection
 from deferred_signals.outbox.models import OutboxDelivery, State
-from deferred_signals.outbox.redelivery import Account
-from deferred_signals.outbox.redelivery import Progress as Told
+from deferred_signals.outbox.redelivery import Account, Progress
 
 #: From more than so many on, a terminal is shown how far it is.
 MANY = 100
@@ -24,7 +23,7 @@ MANY = 100
 class Treatment(Protocol):
     """What is done with the rows of one database."""
 
-    def __call__(self, rows: QuerySet[OutboxDelivery], progress: Told, /) -> Account:
+    def __call__(self, rows: QuerySet[OutboxDelivery], progress: Progress, /) -> Account:
         """Do it, and tell after each batch how many rows it has looked at."""
 
 
@@ -63,7 +62,7 @@ class OnSelected(TerminalCommand):
         if total > self.unasked and options["interactive"]:
             self._ask(groups, total, as_json=options["json"])
         changed = 0
-        progress = Progress(self.stderr, total, MANY)
+        progress = ProgressLine(self.stderr, total, MANY)
         for alias, rows in chosen.items():
             account = self.act(rows, progress)
             changed += account.changed

@@ -10,7 +10,7 @@ from django.db import Error as DatabaseDriverError
 
 from deferred_signals import conf
 from deferred_signals.doctor.findings import plain
-from deferred_signals.management.terminal import Progress, TerminalCommand
+from deferred_signals.management.terminal import ProgressLine, TerminalCommand
 from deferred_signals.outbox import selection
 from deferred_signals.outbox.inspection import Inspected, inspect_rows, number_of
 from deferred_signals.outbox.relay_process import know_receivers
@@ -54,7 +54,7 @@ class Command(TerminalCommand):
 
     def _inspect(self, aliases: list[str]) -> dict[str, Inspected]:
         total = sum(number_of(alias) for alias in aliases) if self.stderr.isatty() else 0
-        progress = Progress(self.stderr, total, MANY)
+        progress = ProgressLine(self.stderr, total, MANY)
         return {alias: inspect_rows(alias, progress) for alias in aliases}
 
     def _print(self, inspected: dict[str, Inspected]) -> None:

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseDriverError
 
 from deferred_signals import conf
-from deferred_signals.management.terminal import Progress, TerminalCommand, is_meant
+from deferred_signals.management.terminal import ProgressLine, TerminalCommand, is_meant
 from deferred_signals.outbox import selection
 from deferred_signals.outbox.models import State
 from deferred_signals.outbox.pruning import BATCH, FINISHED, prune, to_prune
@@ -54,7 +54,7 @@ class Command(TerminalCommand):
             total = sum(sum(numbers.values()) for numbers in found.values())
             if total and options["interactive"]:
                 self._ask(found, total, as_json=options["json"])
-        progress = Progress(self.stderr, total, options["batch"])
+        progress = ProgressLine(self.stderr, total, options["batch"])
         pruned = {}
         for alias in aliases:
             pruned[alias] = _named(alias, prune, older_than, states, options["batch"], progress=progress)
