@@ -256,12 +256,20 @@ class TestDuplicates:
         story.run("i0-1")
         assert story.verdict().broken
 
-    def test_one_that_had_cut_a_connection_before_does_if_the_run_says_so(self, story: Story):
+    @pytest.mark.parametrize(
+        "reason",
+        [
+            "a database went away",
+            "the database did not answer",
+            "the connection broke that its transaction was made over",
+        ],
+    )
+    def test_one_that_had_cut_a_connection_before_does_if_the_run_says_so(self, story: Story, reason: str):
         story.note("database down", how="terminate")
         story.note("database up")
         story.sent("i0-1")
         story.run("i0-1")
-        story.note("finished", delivery="to-i0-1", attempt=1, state="retry", reason="a database went away")
+        story.note("finished", delivery="to-i0-1", attempt=1, state="retry", reason=reason)
         story.run("i0-1")
         assert story.verdict().duplicated_why == {"the database went away": 1}
 
@@ -269,6 +277,15 @@ class TestDuplicates:
         story.sent("i0-1")
         story.run("i0-1")
         story.note("finished", delivery="to-i0-1", attempt=1, state="retry", reason="a database went away")
+        story.run("i0-1")
+        assert story.verdict().broken
+
+    def test_nor_does_one_that_went_away_if_the_run_was_tried_again_for_another_reason(self, story: Story):
+        story.note("database down", how="terminate")
+        story.note("database up")
+        story.sent("i0-1")
+        story.run("i0-1")
+        story.note("finished", delivery="to-i0-1", attempt=1, state="retry", reason="the receiver raised an error")
         story.run("i0-1")
         assert story.verdict().broken
 

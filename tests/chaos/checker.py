@@ -241,7 +241,7 @@ def _why_again(ledger: Ledger, story: Story, events: list[Event], again: float) 
 
 def told(events: list[Event]) -> str:
     return ", ".join(
-        " ".join(str(event[name]) for name in ("what", "attempt", "state", "main", "pid") if name in event)
+        " ".join(str(event[name]) for name in ("what", "attempt", "state", "reason", "main", "pid") if event.get(name))
         + f" at {event['at']:.2f}"
         for event in events
     )

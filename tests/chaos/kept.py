@@ -16,6 +16,13 @@ from .programs import key_of
 
 Pair = tuple[str, str]
 
+#: What a run says that is tried again, as the same attempt, because a database was away.
+CUT_OFF = {
+    "a database went away",
+    "the database did not answer",
+    "the connection broke that its transaction was made over",
+}
+
 
 @dataclass
 class Ledger:
@@ -183,7 +190,8 @@ def _was_cut_off(ended: _Ended, events: list[Event], first: Event) -> bool:
     """Whether a run has ended because its connection had: it may have been cut long before, while nobody used it."""
     return any(
         event["what"] == "finished"
-        and (event["attempt"], event["state"], event["reason"]) == (first["attempt"], "retry", "a database went away")
+        and (event["attempt"], event["state"]) == (first["attempt"], "retry")
+        and event["reason"] in CUT_OFF
         and event["at"] > first["at"]
         and any(down < event["at"] for down, _ in ended.away)
         for event in events
