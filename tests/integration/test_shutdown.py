@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from celery import Celery
 from kombu import Connection
 
 from .conftest import Hire
@@ -66,13 +67,23 @@ def wait_for_the_end(shop: Shop, worker: WorkerProcess) -> None:
     shop.wait_until(lambda: worker.status == "exited", "the worker's end")
 
 
+def all_acknowledged(shop: Shop) -> None:
+    """The only worker there is has nothing more in hand: a receiver's end is told before its message is done with."""
+    with Celery(set_as_current=False, fixups=[], broker=shop.env["SHOP_BROKER_URL"]) as app:
+        with app.connection_for_write() as connection:
+            inspect = app.control.inspect(timeout=20, limit=1, connection=connection)
+            asked = (inspect.active, inspect.reserved, inspect.scheduled)
+            shop.wait_until(lambda: all(list((ask() or {}).values()) == [[]] for ask in asked), "idle workers")
+
+
 def assert_nothing_is_lost(shop: Shop, hire: Hire, *options: str) -> None:
     """Another worker runs what is left, and then nothing is left."""
     worker = hire(*options or ["--concurrency=2"])
     shop.wait_for("succeeded", 4, receiver="hold")
     shop.wait_for("succeeded", 2, receiver="remind")
+    all_acknowledged(shop)
     worker.stop()  # gives back what it holds
-    assert waiting(shop) == 0
+    assert waiting(shop) == 0, shop.story()
     assert not shop.notes("dead")
     assert runs(shop, "hold finished") == {1: 1, 2: 1, 3: 1, 4: 1}
     assert runs(shop, "remind") == {1: 1, 2: 1}
