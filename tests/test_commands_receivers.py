@@ -251,6 +251,11 @@ class TestExplainReceiver:
         assert "Did you mean one of these?\n  tests.receivers.on_instance\n" in str(raised.value)
         assert "AppConfig.ready()" in str(raised.value)
 
+    def test_a_part_of_a_name_is_like_it(self, link):
+        link(knock, receivers.on_instance)
+        with pytest.raises(CommandError, match=r"Did you mean one of these\?\n  tests\.receivers\.on_instance\n"):
+            run("explain_receiver", "INSTANCE")
+
     def test_a_name_like_no_other(self):
         with pytest.raises(CommandError, match=r"connected in this process\.\nmanage\.py list_receivers"):
             run("explain_receiver", "zzzzzzzzzzzzzzz")

@@ -75,12 +75,13 @@ def resolve(name: str, connections: Sequence[Connection]) -> list[str]:
 
 
 def near(name: str, connections: Sequence[Connection]) -> list[str]:
-    """Receivers whose names are like this one."""
+    """Receivers whose names hold this one, or are like it."""
     names = sorted({one.receiver for one in connections})
     last: dict[str, list[str]] = {}
     for known in names:
         last.setdefault(known.rpartition(".")[2], []).append(known)
-    found = difflib.get_close_matches(name, names, n=3)
+    found = [known for known in names if name and name.lower() in known.lower()]
+    found += difflib.get_close_matches(name, names, n=3)
     for like in difflib.get_close_matches(name.rpartition(".")[2], last, n=3):
         found += last[like]
     return list(dict.fromkeys(found))[:5]

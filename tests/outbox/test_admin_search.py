@@ -108,7 +108,7 @@ class TestAnInstance:
     def test_that_cannot_be_is_told(self, about, search, term):
         about()
         assert search(term) == []
-        assert "There is no model instance" in search.page(term)
+        assert '<li class="warning">There is no model instance' in search.page(term)
 
     def test_is_shown_as_text_when_it_is_told(self, search):
         said = search.page("<b>:1")

@@ -74,7 +74,9 @@ class DeliveryAdmin(Facts, Base):
         """See ``searching``."""
         found, said = searching.search(queryset, search_term)
         if said and request.method == "GET":
-            messages.info(request, said)
+            # Where nothing was looked for, that is no news of a success, as which the admin shows an info.
+            level = messages.WARNING if found.query.is_empty() else messages.INFO
+            messages.add_message(request, level, said)
         return found, False
 
     @admin.display(description="delivery")
