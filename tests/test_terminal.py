@@ -11,9 +11,10 @@ from typing import Any, TextIO
 
 import pytest
 from django.core.management import CommandError, call_command, get_commands, load_command_class
+from django.core.management.base import OutputWrapper
 
 from deferred_signals.exceptions import ConfigurationError
-from deferred_signals.management.terminal import INTERRUPTED, PIPE_CLOSED, TerminalCommand, is_meant
+from deferred_signals.management.terminal import INTERRUPTED, PIPE_CLOSED, ProgressLine, TerminalCommand, is_meant
 
 OURS = sorted(name for name, app in get_commands().items() if str(app).startswith("deferred_signals"))
 
@@ -45,9 +46,8 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextIO]:
         yield out
 
 
-@pytest.mark.parametrize("name", sorted({*OURS} - {"relay_outbox"}))
+@pytest.mark.parametrize("name", OURS)
 def test_every_command_is_one(name):
-    """But for the relay, which is no command that somebody reads to its end."""
     assert isinstance(load_command_class(get_commands()[name], name), TerminalCommand)
 
 
@@ -105,7 +105,7 @@ def test_wrong_settings_are_an_error_of_the_command():
         call_command(Says(act))
 
 
-@pytest.mark.parametrize("answer", [EOFError, KeyboardInterrupt, "n", "", "whatever"])
+@pytest.mark.parametrize("answer", [EOFError, "n", "", "whatever"])
 def test_nothing_but_a_yes_is_one(monkeypatch, answer):
     def ask(question: str) -> str:
         assert question == "Delete 2 rows? [y/N] "
@@ -118,7 +118,28 @@ def test_nothing_but_a_yes_is_one(monkeypatch, answer):
         is_meant("Delete 2 rows?")
 
 
+def test_ctrl_c_at_a_question_ends_the_command_as_anywhere_else(monkeypatch):
+    def ask(question: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", ask)
+    with pytest.raises(SystemExit) as ended:
+        says(lambda command: is_meant("Delete 2 rows?"))
+    assert ended.value.code == INTERRUPTED
+
+
 @pytest.mark.parametrize("answer", ["y", " YES "])
 def test_a_yes_is_one(monkeypatch, answer):
     monkeypatch.setattr("builtins.input", lambda question: answer)
     is_meant("Delete 2 rows?")
+
+
+def test_how_far_it_is_does_not_look_like_an_error():
+    class Screen(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stderr = OutputWrapper(Screen())
+    stderr.style_func = lambda text: f"in red: {text}"
+    ProgressLine(stderr, total=2, many=1)(1)
+    assert stderr.getvalue() == "\r1 of 2"

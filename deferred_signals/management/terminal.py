@@ -56,10 +56,13 @@ def _takes_more(out: Any) -> bool:
 
 
 def is_meant(question: str) -> None:
-    """Ask for a yes; raise CommandError for anything else, and where there is nobody to answer."""
+    """Ask for a yes; raise CommandError for anything else, and where there is nobody to answer.
+
+    Ctrl-C ends the command, as anywhere else in it.
+    """
     try:
         answer = input(f"{question} [y/N] ")
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         sys.stdout.write("\n")
         answer = ""
     if answer.strip().lower() not in {"y", "yes"}:
@@ -79,4 +82,5 @@ class ProgressLine:
         self._handled += count
         if self._screen is not None:
             end = "\n" if self._handled >= self._total else ""
-            self._screen.write(f"\r{self._handled:,} of {self._total:,}", ending=end)
+            # ``str``: what stderr writes is red otherwise, and this is no error.
+            self._screen.write(f"\r{self._handled:,} of {self._total:,}", str, ending=end)

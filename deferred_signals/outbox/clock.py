@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -26,6 +27,18 @@ class DatabaseNow(Func):
     def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper, **extra: Any) -> Any:  # type: ignore[override]
         """The expression in the database's own words. Raises ConfigurationError for a database without any."""
         return now_sql(connection, self.seconds), []
+
+
+class DatabaseThen(DatabaseNow):
+    """The time of the database's clock at the moment when this was made, whenever a statement asks for it."""
+
+    def __init__(self, **extra: Any) -> None:
+        self._made = time.monotonic()
+        super().__init__(**extra)
+
+    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper, **extra: Any) -> Any:  # type: ignore[override]
+        """The expression in the database's own words."""
+        return now_sql(connection, self._made - time.monotonic()), []
 
 
 class SecondsFromNow(Func):

@@ -39,18 +39,20 @@ def prune(
     database to look at rows that were finished longer ago, which are those of dead deliveries. ``progress`` is told
     after each batch how many rows it was. Raises the database's error.
     """
-    deleted = 0
+    deleted, began = 0, time.monotonic()
     ends = [State(state).value for state in states]
     while most is None or deleted < most:
         size = batch if most is None else min(batch, most - deleted)
-        found = _finished(alias, older_than, ends)
+        # What grows old enough meanwhile is for the next time.
+        age = older_than + time.monotonic() - began
+        found = _finished(alias, age, ends)
         if younger_than is not None:
             found = found.filter(finished__gt=DatabaseNow(-younger_than))
         numbers = list(found.order_by("finished").values_list("number", flat=True)[:size])
         if numbers:
             have_attempts = attempts.are_kept(alias)
             with transaction.atomic(using=alias):
-                deleted += _delete(alias, numbers, ends, older_than)
+                deleted += _delete(alias, numbers, ends, age)
                 if have_attempts:
                     attempts.forget(alias, numbers)
             if progress is not None:

@@ -19,7 +19,7 @@ from django.utils.dateparse import parse_datetime
 from deferred_signals import keeping
 from deferred_signals.exceptions import ConfigurationError
 
-from .clock import DatabaseNow
+from .clock import DatabaseNow, DatabaseThen
 from .models import OutboxDelivery, State
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -133,12 +133,21 @@ def selected(alias: str, state: State, options: dict[str, Any]) -> QuerySet[Outb
         for kind in filters["error_type"]:
             kinds |= Q(error_type__endswith=f".{kind}")
         rows = rows.filter(kinds)
-    when = "finished" if state == State.DEAD else "created"
+    when = _told_by(state)
     if filters["since"] is not None:
         rows = rows.filter(**{f"{when}__gte": DatabaseNow(-filters["since"])})
     if filters["before"] is not None:
         rows = rows.filter(**{f"{when}__lt": DatabaseNow(-filters["before"])})
     return rows
+
+
+def as_they_are(rows: QuerySet[OutboxDelivery], state: State) -> QuerySet[OutboxDelivery]:
+    """Without those that come to be in this state, or are sent, after this call."""
+    return rows.filter(**{f"{_told_by(state)}__lte": DatabaseThen()})
+
+
+def _told_by(state: State) -> str:
+    return "finished" if state == State.DEAD else "created"
 
 
 def in_other_states(databases: Iterable[str], ids: list[uuid.UUID], state: State) -> dict[uuid.UUID, str]:

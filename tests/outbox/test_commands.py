@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from argparse import ArgumentTypeError
 from collections.abc import Callable
@@ -329,6 +330,29 @@ class TestTheQuestion:
             "other: 1 row deleted.",
         ]
         assert asked == ["Delete 3 rows of the database default, other? [y/N] "]
+
+    @pytest.mark.parametrize(
+        ("command", "state"),
+        [
+            (["discard_deliveries", "--all"], State.DEAD),
+            (["discard_deliveries", "--all", "--state", "pending"], State.PENDING),
+            (["redeliver", "--all"], State.DEAD),
+            (["prune_deliveries", "--dead", "--older-than", "1h"], State.DEAD),
+        ],
+    )
+    def test_the_answer_is_about_what_there_was_at_the_question(self, put, monkeypatch, command, state):
+        put(state, ago=7200), put(state, ago=7200)
+        later: list[str] = []
+
+        def ask(question: str) -> str:
+            assert " 2 " in question
+            time.sleep(0.2)
+            later.append(put(state, ago=3600 if "prune_deliveries" in command else 0))
+            return "y"
+
+        monkeypatch.setattr("builtins.input", ask)
+        asking(*command)
+        assert in_state(state) == {*later}
 
     @pytest.mark.parametrize("arguments", [[], ["--json"]])
     def test_without_a_yes_no_row_is_deleted(self, put, answer, arguments):

@@ -60,6 +60,8 @@ class OnSelected(TerminalCommand):
             return
         left = self._not_there(chosen, options["ids"], state)
         if total > self.unasked and options["interactive"]:
+            # What comes to be as asked for after the question, nobody says yes to.
+            chosen = {alias: selection.as_they_are(rows, state) for alias, rows in chosen.items()}
             self._ask(groups, total, as_json=options["json"])
         changed = 0
         progress = ProgressLine(self.stderr, total, MANY)

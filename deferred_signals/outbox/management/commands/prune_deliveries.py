@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -52,8 +53,11 @@ class Command(TerminalCommand):
         if options["interactive"] or self.stderr.isatty():
             found = {alias: _named(alias, to_prune, older_than, states) for alias in aliases}
             total = sum(sum(numbers.values()) for numbers in found.values())
+            counted = time.monotonic()
             if total and options["interactive"]:
                 self._ask(found, total, as_json=options["json"])
+            # What has grown old enough since the question, nobody has said yes to.
+            older_than += time.monotonic() - counted
         progress = ProgressLine(self.stderr, total, options["batch"])
         pruned = {}
         for alias in aliases:

@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db import Error as DatabaseDriverError
 
 from deferred_signals import backends
-from deferred_signals.exceptions import ConfigurationError
+from deferred_signals.management.terminal import TerminalCommand
 from deferred_signals.outbox.batch import drain
 from deferred_signals.outbox.relay import Relay
 from deferred_signals.outbox.relay_process import aliases_for_the_outbox, know_receivers, run
@@ -23,7 +23,7 @@ from deferred_signals.outbox.tables import has_table
 PATIENCE = 10.0
 
 
-class Command(BaseCommand):
+class Command(TerminalCommand):
     """Runs the relay in a process of its own; Celery's workers do the same by themselves (the setting RELAY)."""
 
     help = (
@@ -50,10 +50,7 @@ class Command(BaseCommand):
         if options["json"] and not options["once"]:
             raise CommandError("--json is for --once: without it the relay does not end.")
         aliases = self._aliases(options["databases"])
-        try:
-            backends.current().check()
-        except ConfigurationError as error:
-            raise CommandError(str(error)) from None
+        backends.current().check()
         know_receivers()
         if options["once"]:
             self._once(aliases, as_json=options["json"])
