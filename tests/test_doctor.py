@@ -174,9 +174,10 @@ class TestTheBroker:
         assert len(mine) == 1
         assert not any(channel.queues[name].qsize() for name in mine)
 
-    def test_without_its_library_is_a_problem(self, app, monkeypatch):
+    @pytest.mark.parametrize("kind", [ImportError, AttributeError])
+    def test_without_its_library_is_a_problem(self, app, monkeypatch, kind):
         def missing(**kwargs: Any) -> None:
-            raise ImportError("no such library")
+            raise kind("no such library")
 
         monkeypatch.setattr(app, "connection_for_write", missing)
         broker = Broker(app, PATIENCE)
@@ -186,6 +187,21 @@ class TestTheBroker:
             "The library of the transport 'memory' is missing: no such library",
         )
         assert broker.connection is None
+
+    @pytest.mark.parametrize(
+        ("url", "why"),
+        [
+            ("reddis://broker/0", "'reddis': KeyError"),
+            ("redis://:hunter2/3@broker:6379/0", "'redis': ValueError"),
+        ],
+    )
+    def test_whose_url_is_none_is_a_problem_that_tells_no_password(self, project, link, url, why):
+        link(knock, first)
+        project(url)
+        found = report()
+        [(mark, text)] = said(found["Broker"])
+        assert (mark, text) == ("problem", f"CELERY_BROKER_URL cannot be read, as one of the transport {why}.")
+        assert "hunter2" not in repr(found)
 
     def test_that_takes_connections_and_says_nothing_is_given_up_in_time(self, project, link):
         """As one that is stopped (SIGSTOP): the kernel still answers for it."""

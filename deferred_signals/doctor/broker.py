@@ -47,11 +47,20 @@ class Broker:
             options = {**(self.app.conf.broker_transport_options or {}), "confirm_publish": True}
             made = self.app.connection_for_write(transport_options=options)
             section.add("ok", f"The transport is {_driver(made.transport)}.")
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:  # the latter is how kombu 5.7 misses the client of Redis
             section.add(
                 "problem",
                 f"The library of the transport {transport(self.app)!r} is missing: {error}",
                 'Install it: pip install "celery[redis]" for Redis.',
+            )
+            return section
+        except Exception as error:  # noqa: BLE001 - whatever kombu makes of it; its text may hold a part of the password
+            section.add(
+                "problem",
+                f"CELERY_BROKER_URL cannot be read, as one of the transport {transport(self.app)!r}: "
+                f"{type(error).__name__}.",
+                "It is transport://user:password@host:port/..., with percent signs (%2F) for what is special in a "
+                "password.",
             )
             return section
         where = _where(made)

@@ -307,7 +307,7 @@ class TestTheCommand:
 
     def test_what_could_not_be_opened_when_it_came_fails_no_deployment(self, put):
         put(receiver="", payload="forged:x")
-        assert "default: 1 dead payloads that could not be opened are passed over.\n" in run()
+        assert "default: passed over 1 dead payload that could not be opened.\n" in run()
 
     def test_for_a_machine(self, put):
         one = put(payload="forged:x")

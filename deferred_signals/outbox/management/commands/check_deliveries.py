@@ -71,9 +71,8 @@ class Command(TerminalCommand):
                 mark(f"{alias}: {found.checked - found.failing:,} of {found.checked:,} deliveries resolve.")
             )
             if found.unopened:
-                self.stdout.write(
-                    f"{alias}: {found.unopened:,} dead payloads that could not be opened are passed over."
-                )
+                payloads = "payload" if found.unopened == 1 else "payloads"
+                self.stdout.write(f"{alias}: passed over {found.unopened:,} dead {payloads} that could not be opened.")
 
     def _tell_a_machine(self, inspected: dict[str, Inspected], failing: int) -> None:
         groups = [
