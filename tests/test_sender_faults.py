@@ -11,6 +11,7 @@ from celery import Celery
 from celery.app import app_or_default
 from django.db import connection, models, transaction
 from django.db.models.signals import post_save
+from django.utils.functional import SimpleLazyObject
 
 from deferred_signals import Delivery, Signal
 from deferred_signals.backends.memory import MemoryBackend
@@ -237,6 +238,13 @@ class Replicas:
         return True
 
 
+class ByApp:
+    """Asks for the app of the model, as the router in Django's documentation does."""
+
+    def db_for_write(self, model: type[models.Model], **hints: Any) -> str | None:
+        return "default" if model._meta.app_label == "shop" else None
+
+
 class TestReplicaLag:
     @pytest.fixture(autouse=True)
     def _replicas(self, settings: Any) -> None:
@@ -259,3 +267,15 @@ class TestReplicaLag:
             assert not memory.payloads, "the commit of the replica is waited for"
         assert outcome_of().state == "succeeded"
         assert (calls[0][2]["item"]._state.db, calls[0][2]["item"].name) == ("default", "as it is")
+
+    def test_a_lazy_instance_is_sent_as_what_it_wraps_although_the_router_asks_for_its_model(
+        self, memory, settings, outcome_of, calls
+    ):
+        settings.DATABASE_ROUTERS = ["tests.test_sender_faults.ByApp"]
+        made = Customer.objects.create(name="Ada")
+        lazy: Any = SimpleLazyObject(lambda: made)
+        with transaction.atomic():
+            say(lazy)
+            assert not memory.payloads
+        assert outcome_of().state == "succeeded"
+        assert calls[0][2]["item"].name == "Ada"
