@@ -17,6 +17,7 @@ from .delivery import Delivery
 from .envelope import Envelope, read, seal
 from .exceptions import DecodeError, NewerWire, NotYetKnown, OpenError, UnknownName
 from .handing_on import handing_on, next_of, take
+from .open_transactions import none_left_open, open_transactions
 from .outcome import Outcome, held_up_unread
 from .prefetch import Rows
 from .strict_json import dump
@@ -93,7 +94,7 @@ def _run_members(members: deque[Member], passes: Passes, publish: Publish | None
         if publish is not None and publish.alone([*members]):
             return []
         limits = None  # there is nobody to do better
-    around: Callable[[], AbstractContextManager[Any]] = nullcontext if limits is None else limits
+    around = partial(none_left_open, open_transactions(), nullcontext if limits is None else limits)
     rows = Rows([member.envelope for member in members])
     ended: list[Run] = []
     began = time.monotonic()

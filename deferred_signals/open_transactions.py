@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
@@ -19,6 +23,31 @@ def roll_back(connection: BaseDatabaseWrapper) -> None:
     if _is_manual(connection):
         connection.rollback()
         connection.set_autocommit(True)
+
+
+def complaint(left: Collection[BaseDatabaseWrapper]) -> TransactionManagementError:
+    """What a receiver is told that has left transactions open."""
+    aliases = ", ".join(repr(one.alias) for one in left)
+    return TransactionManagementError(f"The receiver has left a transaction open on {aliases}. It is rolled back.")
+
+
+@contextmanager
+def none_left_open(
+    before: Collection[BaseDatabaseWrapper], around: Callable[[], AbstractContextManager[Any]]
+) -> Iterator[None]:
+    """Around a receiver, which is called in ``around``: what it leaves open, but for ``before``, is rolled back.
+
+    Raises TransactionManagementError: nothing of that was committed, and of the next receiver nothing would be.
+    """
+    try:
+        with around():
+            yield
+    finally:
+        left = [one for one in open_transactions() if one not in before]
+        for one in left:
+            roll_back(one)
+    if left:
+        raise complaint(left)
 
 
 def _is_manual(connection: BaseDatabaseWrapper) -> bool:
