@@ -67,7 +67,7 @@ def run(payload: Any, *, redelivered: bool = False, passes: Passes = everything)
             # The relay rings again for what is not run, and a worker of the newer release will hear it.
             return _end(None, Outcome("discarded", error, str(error)), payload)
         return _end(None, outcome.held_up_unread(error, conf.current().release_window), payload)
-    around = partial(none_left_open, open_transactions(), nullcontext)
+    around = partial(none_left_open, open_transactions())
     return run_opened(envelope, payload, redelivered=redelivered, passes=passes, around=around)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from collections.abc import Collection
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -31,23 +29,26 @@ def complaint(left: Collection[BaseDatabaseWrapper]) -> TransactionManagementErr
     return TransactionManagementError(f"The receiver has left a transaction open on {aliases}. It is rolled back.")
 
 
-@contextmanager
-def none_left_open(
-    before: Collection[BaseDatabaseWrapper], around: Callable[[], AbstractContextManager[Any]]
-) -> Iterator[None]:
-    """Around a receiver, which is called in ``around``: what it leaves open, but for ``before``, is rolled back.
+class none_left_open:  # noqa: N801 - a block, as those of contextlib
+    """Around a receiver: what it leaves open, but for what was open ``before``, is rolled back.
 
     Raises TransactionManagementError: nothing of that was committed, and of the next receiver nothing would be.
     """
-    try:
-        with around():
-            yield
-    finally:
-        left = [one for one in open_transactions() if one not in before]
+
+    __slots__ = ("_before",)
+
+    def __init__(self, before: Collection[BaseDatabaseWrapper]) -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        left = [one for one in open_transactions() if one not in self._before]
         for one in left:
             roll_back(one)
-    if left:
-        raise complaint(left)
+        if left and error is None:
+            raise complaint(left)
 
 
 def _is_manual(connection: BaseDatabaseWrapper) -> bool:
