@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
+from django.db import router
+
 from . import context
 from .codec import Encoder
 from .codec.base import TwoStates
@@ -13,6 +15,7 @@ from .codec.stand_ins import not_carried
 from .django_signals import Reduce
 from .exceptions import EncodeError
 from .options import Options
+from .references import is_instance, write_alias
 from .registry import Registration
 
 logger = logging.getLogger("deferred_signals")
@@ -30,12 +33,19 @@ class Arguments:
     """How the arguments of the sends over one connection are encoded."""
 
     def __init__(
-        self, registration: Registration, options: Options, *, snapshot: bool, reductions: dict[str, Reduce]
+        self,
+        registration: Registration,
+        options: Options,
+        *,
+        snapshot: bool,
+        of_save: bool = False,
+        reductions: dict[str, Reduce],
     ) -> None:
         self._name = registration.name
         self._named = registration.takes.named
         self._reductions = reductions
         self._snapshot = snapshot
+        self._of_save = of_save
         self._fields, self._exclude = options.fields, options.exclude
         self._said: set[str] = set()
         self._shapes = Shapes()
@@ -44,13 +54,25 @@ class Arguments:
 
     def text(self, named: dict[str, Any]) -> str | None:
         """The JSON text of the arguments; None where they are not so plain that it can be written at once."""
-        return None if self._is_special else self._shapes.text(named)
+        return None if self._is_special or self._saved_to(named) is not None else self._shapes.text(named)
+
+    def _saved_to(self, named: dict[str, Any]) -> str | None:
+        """The database that a save was told to write to, where the routers would have chosen another one."""
+        if not (self._of_save and router.routers):
+            return None
+        instance: Any = named.get("instance")
+        using = named.get("using")
+        is_told = isinstance(using, str) and is_instance(instance) and instance._state.db == using
+        return using if is_told and write_alias(instance) != using else None
 
     def encode(self, sender: Any, named: dict[str, Any]) -> Encoded:
         """The JSON of one send's arguments and context. Raises EncodeError, and what a user's carrier raises."""
         apart: frozenset[Any] = frozenset()
+        using = self._saved_to(named)
         while True:
-            encoder = Encoder(snapshot=self._snapshot, apart=apart, fields=self._fields, exclude=self._exclude)
+            encoder = Encoder(
+                snapshot=self._snapshot, apart=apart, fields=self._fields, exclude=self._exclude, using=using
+            )
             try:
                 kwargs = self._kwargs(encoder, named)
                 return Encoded(kwargs, self._sender(encoder, sender), context.capture(self._context))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from django.db import Error as DatabaseDriverError
@@ -22,6 +23,7 @@ from .encryption import opened
 from .envelope import Envelope, unseal
 from .exceptions import DecodeError, InstanceMissing, LeaseLost, NewerWire, NotYetKnown, OpenError
 from .log_lines import about, say_how_it_ended
+from .open_transactions import none_left_open, open_transactions
 from .outage import database_is_away
 from .outcome import Outcome
 from .signals import announce, delivery_finished, delivery_started
@@ -65,7 +67,8 @@ def run(payload: Any, *, redelivered: bool = False, passes: Passes = everything)
             # The relay rings again for what is not run, and a worker of the newer release will hear it.
             return _end(None, Outcome("discarded", error, str(error)), payload)
         return _end(None, outcome.held_up_unread(error, conf.current().release_window), payload)
-    return run_opened(envelope, payload, redelivered=redelivered, passes=passes)
+    around = partial(none_left_open, open_transactions())
+    return run_opened(envelope, payload, redelivered=redelivered, passes=passes, around=around)
 
 
 def run_opened(

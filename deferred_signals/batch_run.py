@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, NamedTuple
 
 from . import batch, conf, context, registry, time_limits
-from .attempt import finish_unopened, run, run_opened
+from .attempt import Around, finish_unopened, run, run_opened
 from .calling import Passes, everything
 from .delivery import Delivery
 from .envelope import Envelope, read, seal
 from .exceptions import DecodeError, NewerWire, NotYetKnown, OpenError, UnknownName
 from .handing_on import handing_on, next_of, take
+from .open_transactions import none_left_open, open_transactions
 from .outcome import Outcome, held_up_unread
 from .prefetch import Rows
 from .strict_json import dump
@@ -93,7 +94,8 @@ def _run_members(members: deque[Member], passes: Passes, publish: Publish | None
         if publish is not None and publish.alone([*members]):
             return []
         limits = None  # there is nobody to do better
-    around: Callable[[], AbstractContextManager[Any]] = nullcontext if limits is None else limits
+    before = open_transactions()
+    around = partial(none_left_open, before) if limits is None else partial(_limited, before, limits)
     rows = Rows([member.envelope for member in members])
     ended: list[Run] = []
     began = time.monotonic()
@@ -127,11 +129,17 @@ def _run_members(members: deque[Member], passes: Passes, publish: Publish | None
     return ended
 
 
+@contextmanager
+def _limited(before: Sequence[Any], limits: Around) -> Iterator[None]:
+    with none_left_open(before), limits():
+        yield
+
+
 def _payload(data: Any) -> str:
     return seal(dump(data))
 
 
-def _limits(envelope: Envelope) -> Callable[[], AbstractContextManager[Any]] | None:
+def _limits(envelope: Envelope) -> Around | None:
     """The time limits of a receiver, as a block to call it in; None if it has none."""
     try:
         options = registry.get(envelope.receiver).options_for(envelope.signal)

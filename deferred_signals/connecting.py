@@ -12,7 +12,6 @@ from . import changes, django_signals, options, registry
 from .deferred_receiver import DeferredReceiver
 from .exceptions import ConnectError
 from .references import model_by_label
-from .signal_names import is_signal
 
 
 def _lookup_id(target: Any) -> Any:
@@ -39,7 +38,7 @@ def connect_deferred(
         raise ConnectError(refusal)
     extra = {"apps": given.pop("apps")} if "apps" in given else {}
     parsed = options.parse(given)
-    if parsed.changes and not is_signal(signal, django_signals.MODELS, "post_save"):
+    if parsed.changes and not django_signals.is_post_save(signal):
         raise ConnectError("The option 'changes' is for django.db.models.signals.post_save: only a save has changes.")
     registration = registry.candidate(function, parsed)
     if by_position := registration.takes.by_position:

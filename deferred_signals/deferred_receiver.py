@@ -62,6 +62,7 @@ class DeferredReceiver:
             given,
             snapshot=given.instance == "snapshot"
             or (given.instance is None and django_signals.wants_snapshots(signal)),
+            of_save=django_signals.is_post_save(signal),
             reductions=django_signals.reductions(signal, registration.takes.named),
         )
 

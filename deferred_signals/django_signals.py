@@ -57,6 +57,11 @@ def wants_snapshots(signal: Signal) -> bool:
     return is_signal(signal, MODELS, "pre_save", "pre_delete", "post_delete")
 
 
+def is_post_save(signal: Signal) -> bool:
+    """Whether it is the signal of a save, whose ``using`` is the database that the row was written to."""
+    return is_signal(signal, MODELS, "post_save")
+
+
 def is_asked(signal: Signal) -> bool:
     """Whether its sender acts on what the receivers answer.
 

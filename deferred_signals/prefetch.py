@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,9 @@ FRESH = 0.05
 _PARTS = 3
 #: What begins a statement that changes no row. SELECT ... FOR UPDATE locks.
 _READS = ("SELECT", "SAVEPOINT", "RELEASE")
+#: What a name of a table can have around it, and between its schema and itself.
+_MARKS = '"`[]'
+_BETWEEN = re.compile(r"[\"`\]]\.[\"`\[]")
 
 
 class Rows:
@@ -126,8 +130,9 @@ class Rows:
         if len(counts) < 2:  # noqa: PLR2004 - one is read when it is asked for
             return
         # Of the parents too, whose columns are the row's.
-        tables = (one._meta.db_table for one in (model, *model._meta.get_parent_list()))
-        self._tables[label, alias] = [table.lower() for table in tables]
+        tables = [one._meta.db_table.lower() for one in (model, *model._meta.get_parent_list())]
+        # Without a schema, after which other statements have other quotation marks, or none.
+        self._tables[label, alias] = [_BETWEEN.split(table.strip(_MARKS))[-1] for table in tables]
         found = list(model._base_manager.using(alias).filter(pk__in=list(counts)))
         if len({row.pk for row in found}) < len(found):
             return  # of a view with several rows under one key, none is chosen

@@ -136,7 +136,8 @@ def model_of(label: Any) -> type[Model]:
 def write_alias(instance: Model) -> str:
     """The alias to which the instance would be written; for one read from a replica that is the primary's."""
     if router.routers:
-        return router.db_for_write(type(instance), instance=instance)
+        # Not type(), for it may be a lazy object, as request.user is.
+        return router.db_for_write(instance.__class__, instance=instance)
     # What that would say, at a fifth of the cost: every send comes by here.
     return instance._state.db or DEFAULT_DB_ALIAS
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import translation
 
 from deferred_signals import Delivery, Discard, Signal, batch, batch_run, current_delivery, keeping
@@ -153,6 +153,27 @@ class TestEachMember:
         send(3)
         assert states(memory.deliver()) == ["dead", "succeeded", "succeeded"]
         assert sorted(Customer.objects.values_list("name", flat=True)) == ["number 1", "number 2"]
+
+    @pytest.mark.parametrize(
+        "leave_open", [lambda: transaction.atomic().__enter__(), lambda: transaction.set_autocommit(False)]
+    )
+    def test_one_that_leaves_a_transaction_open_has_failed_and_keeps_nothing_from_the_next(
+        self, leave_open, link, memory
+    ):
+        link(bell, curious, batch_size=10)
+
+        def write(number: int, **kwargs: Any) -> None:
+            if number == 1:
+                leave_open()
+            Customer.objects.create(name=str(number))
+
+        receivers.inquiries.append(write)
+        send(3)
+        ended = memory.deliver()
+        connection.close()  # as a worker does when the message is done
+        assert states(ended) == ["succeeded", "retry", "succeeded"]
+        assert "left a transaction open on 'default'" in str(ended[1][1].error)
+        assert sorted(Customer.objects.values_list("name", flat=True)) == ["0", "2"]
 
     def test_one_whose_row_is_gone_is_judged_alone(self, link, memory, calls):
         link(bell, on_instance, batch_size=10)

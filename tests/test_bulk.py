@@ -580,6 +580,14 @@ class TestUpdate:
             ("default", "default@example.com"),
         ]
 
+    def test_goes_to_the_database_that_the_queryset_names_whatever_the_routers_say(self, link, told, settings):
+        for alias in ("default", "other"):
+            Customer(pk=1, name=alias).save(using=alias)
+        link(post_save, on_instance, Customer)
+        settings.DATABASE_ROUTERS = [f"{__name__}.Replica"]
+        update(Customer.objects.using("other"), email="other@example.com")
+        assert [(kwargs["using"], kwargs["instance"].email) for kwargs in told()] == [("other", "other@example.com")]
+
     def test_of_a_child_in_multi_table_inheritance_and_of_composite_keys(self, link, told, customers):
         gift = GiftOrder.objects.create(customer=customers[0], greeting="Hi")
         Order.objects.create(customer=customers[0])

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connection, connections
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connection, connections, transaction
 from django.db.models.signals import post_delete, post_save, pre_save
+from django.db.transaction import TransactionManagementError
 from django.utils import timezone, translation
 
 from deferred_signals import Retry, Signal, current_delivery, registry
@@ -405,6 +406,43 @@ class TestRowsAndDatabases:
         receivers.troubles.append(OperationalError("no such table"))
         send()
         assert outcome_of().state == "dead"
+
+    def test_a_receiver_that_leaves_a_transaction_open_has_failed_for_nothing_of_it_is_committed(
+        self, link, outcome_of
+    ):
+        link(rang, curious)
+
+        def write(**kwargs: Any) -> None:
+            transaction.set_autocommit(False)
+            Customer.objects.create(name="Ada")
+
+        receivers.inquiries.append(write)
+        send()
+        outcome = outcome_of()
+        assert (outcome.state, type(outcome.error)) == ("retry", TransactionManagementError)
+        assert connection.get_autocommit()
+        assert not Customer.objects.exists()
+
+    def test_what_a_receiver_raises_before_it_closes_its_transaction_is_its_error(self, link, outcome_of):
+        link(rang, curious)
+
+        def fail(**kwargs: Any) -> None:
+            transaction.set_autocommit(False)
+            raise ValueError("no")
+
+        receivers.inquiries.append(fail)
+        send()
+        assert type(outcome_of().error) is ValueError
+        assert connection.get_autocommit()
+
+    def test_a_transaction_that_was_open_before_stays_open(self, link, memory):
+        link(rang, curious)
+        receivers.inquiries.append(lambda **kwargs: Customer.objects.create(name="Ada"))
+        send()
+        with transaction.atomic():
+            assert [outcome.state for _, outcome in memory.deliver()] == ["succeeded"]
+            assert connection.in_atomic_block
+        assert Customer.objects.exists()
 
     def test_decoding_makes_no_deliveries(self, link, memory, monkeypatch):
         link(post_save, on_instance, Customer)

@@ -49,6 +49,7 @@ FLOORS = {
         "parameters",
         "localisation",
         "outage",
+        "open_transactions",
         "greenlets",
         "bell",
     },

@@ -99,6 +99,24 @@ class TestARowThatAnEarlierMemberChanged:
         assert succeeded(run_all(send(one, two, three)))
         assert [instance.name for instance in got(calls)] == ["0", "changed", "2"]
 
+    def test_it_is_read_anew_though_its_table_is_named_with_its_schema_and_the_statement_quotes_otherwise(
+        self, calls, monkeypatch
+    ):
+        """A schema in ``db_table`` is given with its quotation marks, for Django writes only the outer ones."""
+        schema = {"sqlite": "main", "postgresql": "public"}.get(connection.vendor, connection.settings_dict["NAME"])
+        mark = connection.ops.quote_name("x")[0]
+        one, two, three = customers(3)
+        monkeypatch.setattr(Customer._meta, "db_table", f"{schema}{mark}.{mark}shop_customer")
+
+        def inquire(instance: Any, **kwargs: Any) -> None:
+            if instance == one:
+                with connection.cursor() as cursor:
+                    cursor.execute(f"UPDATE {schema}.shop_customer SET name = 'changed' WHERE id = %s", [two.pk])
+
+        receivers.inquiries.append(inquire)
+        assert succeeded(run_all(send(one, two, three)))
+        assert [instance.name for instance in got(calls)] == ["0", "changed", "2"]
+
     def test_one_that_it_deleted_is_gone(self, calls):
         one, two, three = customers(3)
 

@@ -259,6 +259,14 @@ def test_the_alias_is_what_djangos_router_says(routers: list[str]) -> None:
                 assert write_alias(made) == router.db_for_write(type(made), instance=made)
 
 
+@pytest.mark.parametrize("routers", [[], [f"{HERE}.Elsewhere"]])
+def test_a_lazy_object_is_written_where_what_it_wraps_is(routers: list[str]) -> None:
+    with override_settings(DATABASE_ROUTERS=routers):
+        made = Customer()
+        lazy: Any = SimpleLazyObject(lambda: made)
+        assert write_alias(lazy) == write_alias(made)
+
+
 def test_a_key_is_read_by_its_fields() -> None:
     assert key_of(Customer, "5") == 5
     text = "6c08f93e-836f-4493-95c9-6ad0c683bc1a"

@@ -11,8 +11,9 @@ from celery import Celery
 from celery.app import app_or_default
 from django.db import connection, models, transaction
 from django.db.models.signals import post_save
+from django.utils.functional import SimpleLazyObject
 
-from deferred_signals import Delivery, Signal
+from deferred_signals import Delivery, Signal, suppress
 from deferred_signals.backends.memory import MemoryBackend
 from deferred_signals.outcome import Outcome
 from tests.kit import Link
@@ -237,6 +238,13 @@ class Replicas:
         return True
 
 
+class ByApp:
+    """Asks for the app of the model, as the router in Django's documentation does."""
+
+    def db_for_write(self, model: type[models.Model], **hints: Any) -> str | None:
+        return "default" if model._meta.app_label == "shop" else None
+
+
 class TestReplicaLag:
     @pytest.fixture(autouse=True)
     def _replicas(self, settings: Any) -> None:
@@ -259,3 +267,39 @@ class TestReplicaLag:
             assert not memory.payloads, "the commit of the replica is waited for"
         assert outcome_of().state == "succeeded"
         assert (calls[0][2]["item"]._state.db, calls[0][2]["item"].name) == ("default", "as it is")
+
+    @pytest.mark.parametrize("named", [{}, {"force_insert": True}], ids=["saved", "inserted"])
+    def test_a_row_that_is_saved_elsewhere_than_the_routers_say_is_read_where_it_was_saved(
+        self, named, memory, link, outcome_of, calls
+    ):
+        link(post_save, on_instance, Customer)
+        with suppress():
+            Customer(pk=1, name="another row").save(using="default")
+        with transaction.atomic(using="other"):
+            Customer(pk=1, name="as it was saved").save(using="other", **named)
+            assert not memory.payloads
+        assert outcome_of().state == "succeeded"
+        instance = calls[0][2]["instance"]
+        assert (instance._state.db, instance.name) == ("other", "as it was saved")
+
+    def test_a_post_save_that_is_sent_by_hand_without_using_is_read_where_is_written(self, memory, link, calls):
+        link(post_save, on_instance, Customer)
+        with suppress():
+            for alias in ("default", "other"):
+                Customer(pk=1, name=alias).save(using=alias)
+        for using in ({}, {"using": None}, {"using": "default"}):
+            post_save.send(Customer, instance=Customer.objects.get(), created=False, **using)
+        memory.deliver()
+        assert [kwargs["instance"].name for _, _, kwargs in calls] == ["default"] * 3
+
+    def test_a_lazy_instance_is_sent_as_what_it_wraps_although_the_router_asks_for_its_model(
+        self, memory, settings, outcome_of, calls
+    ):
+        settings.DATABASE_ROUTERS = ["tests.test_sender_faults.ByApp"]
+        made = Customer.objects.create(name="Ada")
+        lazy: Any = SimpleLazyObject(lambda: made)
+        with transaction.atomic():
+            say(lazy)
+            assert not memory.payloads
+        assert outcome_of().state == "succeeded"
+        assert calls[0][2]["item"].name == "Ada"

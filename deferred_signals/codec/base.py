@@ -121,6 +121,7 @@ class Encoder(Walk):
 
     ``snapshot`` says how model instances travel; ``apart`` holds the rows of which this send carries two objects, which
     travel as snapshots whatever the option says. ``fields`` and ``exclude`` name the fields that snapshots carry.
+    ``using`` is the database in which rows are that came from there or were written there, whatever the routers say.
     """
 
     model: type | None = None
@@ -133,8 +134,10 @@ class Encoder(Walk):
         apart: frozenset[Any] = frozenset(),
         fields: frozenset[str] | None = None,
         exclude: frozenset[str] = frozenset(),
+        using: str | None = None,
     ) -> None:
         self.snapshot = snapshot
+        self.using = using
         self.apart = apart
         self.fields = fields
         self.exclude = exclude

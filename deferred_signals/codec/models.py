@@ -44,7 +44,9 @@ def _instance(encoder: Encoder, value: models.Model) -> Any:
     pk = value.pk
     if encoder.snapshot or value._state.adding or pk is None or (isinstance(pk, tuple) and None in pk):
         return snapshot(encoder, value, label)
-    alias = write_alias(value)
+    alias = encoder.using
+    if alias is None or value._state.db != alias:
+        alias = write_alias(value)
     row = (model._meta.concrete_model, pk, alias)
     try:
         if row in encoder.apart:

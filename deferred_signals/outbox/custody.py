@@ -15,6 +15,7 @@ from deferred_signals import conf, registry
 from deferred_signals.envelope import Envelope, seal
 from deferred_signals.exceptions import LeaseLost, NotYetKnown
 from deferred_signals.failpoints import reach
+from deferred_signals.open_transactions import complaint, open_transactions, roll_back
 from deferred_signals.outcome import Outcome, held_up
 from deferred_signals.strict_json import parse
 
@@ -22,7 +23,6 @@ from .giving_way import has_given_way, has_undone_all
 from .graveyard import report
 from .lease import Claim
 from .models import State
-from .open_transactions import open_transactions, roll_back
 from .persistence import persist
 from .row_fields import of_row
 
@@ -72,9 +72,7 @@ class Custody:
                 self._is_settled = False
                 roll_back(one)
         if left:
-            raise TransactionManagementError(
-                f"The receiver has left a transaction open on {left[0].alias!r}. It is rolled back."
-            )
+            raise complaint(left)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

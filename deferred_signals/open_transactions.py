@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
@@ -19,6 +21,34 @@ def roll_back(connection: BaseDatabaseWrapper) -> None:
     if _is_manual(connection):
         connection.rollback()
         connection.set_autocommit(True)
+
+
+def complaint(left: Collection[BaseDatabaseWrapper]) -> TransactionManagementError:
+    """What a receiver is told that has left transactions open."""
+    aliases = ", ".join(repr(one.alias) for one in left)
+    return TransactionManagementError(f"The receiver has left a transaction open on {aliases}. It is rolled back.")
+
+
+class none_left_open:  # noqa: N801 - a block, as those of contextlib
+    """Around a receiver: what it leaves open, but for what was open ``before``, is rolled back.
+
+    Raises TransactionManagementError: nothing of that was committed, and of the next receiver nothing would be.
+    """
+
+    __slots__ = ("_before",)
+
+    def __init__(self, before: Collection[BaseDatabaseWrapper]) -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        left = [one for one in open_transactions() if one not in self._before]
+        for one in left:
+            roll_back(one)
+        if left and error is None:
+            raise complaint(left)
 
 
 def _is_manual(connection: BaseDatabaseWrapper) -> bool:
