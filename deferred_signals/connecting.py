@@ -13,6 +13,9 @@ from .deferred_receiver import DeferredReceiver
 from .exceptions import ConnectError
 from .references import model_by_label
 
+#: Characters of a receiver's name that the outbox can keep; by a part of it nobody would find the options.
+LONGEST = 255
+
 
 def _lookup_id(target: Any) -> Any:
     """What Django's dispatcher calls the identity of a receiver or sender (``dispatcher._make_id``).
@@ -40,12 +43,7 @@ def connect_deferred(
     parsed = options.parse(given)
     if parsed.changes and not django_signals.is_post_save(signal):
         raise ConnectError("The option 'changes' is for django.db.models.signals.post_save: only a save has changes.")
-    registration = registry.candidate(function, parsed)
-    if by_position := registration.takes.by_position:
-        raise ConnectError(
-            f"{registration.name!r} takes {', '.join(by_position)} by position only, and a signal gives all arguments "
-            "by keyword. Take the '/' out of its parameters."
-        )
+    registration = _registration(function, parsed)
     if any(one is not signal and _same_name(one, signal) for one in registration.signals):
         raise ConnectError(
             f"{registration.name!r} listens to another signal of the same name= already. Rename one of them."
@@ -83,6 +81,18 @@ def connect_deferred(
     registration.connected(stand_in, signal)
     if parsed.changes:
         changes.watch(stand_in, sys.modules[django_signals.MODELS].pre_save)
+
+
+def _registration(function: Any, parsed: options.Options) -> registry.Registration:
+    made = registry.candidate(function, parsed)
+    if (length := len(made.name)) > LONGEST:
+        raise ConnectError(f"{made.name!r} has {length} characters, and a name may have {LONGEST}. Give it a name=.")
+    if by_position := made.takes.by_position:
+        raise ConnectError(
+            f"{made.name!r} takes {', '.join(by_position)} by position only, and a signal gives all arguments "
+            "by keyword. Take the '/' out of its parameters."
+        )
+    return made
 
 
 def _same_name(one: dispatch.Signal, other: dispatch.Signal) -> bool:

@@ -47,7 +47,10 @@ def publish(delivery: Delivery, connection: BaseDatabaseWrapper, *, durable: boo
     if connection.in_atomic_block:
         buffer = _buffer_of(connection)
         if durable:
-            delivery = _write(delivery, connection, buffer.earlier(delivery, connection))
+            # With autocommit off a block ends without a commit, and nothing tells of that: what was written before may
+            # be a worker's by now.
+            may_change = connection.commit_on_exit
+            delivery = _write(delivery, connection, buffer.earlier(delivery, connection) if may_change else None)
         return buffer.hold(delivery, connection)
     manual = connection.connection is not None and not connection.autocommit
     if durable:

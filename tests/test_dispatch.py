@@ -302,6 +302,15 @@ class TestWhatIsRefused:
         with pytest.raises(ConnectError, match=r"<locals>.local' cannot be deferred.*at module level"):
             pizza_done.connect(local, deferred=True)
 
+    def test_a_receiver_whose_dotted_path_is_longer_than_a_row_can_keep(self, monkeypatch):
+        name = "n" * 256
+        monkeypatch.setattr(receivers, name, second, raising=False)
+        monkeypatch.setattr(second, "__qualname__", name)
+        with pytest.raises(ConnectError, match=r"characters, and a name may have 255.*name="):
+            pizza_done.connect(second, deferred=True)
+        pizza_done.connect(second, deferred=True, name="second")
+        pizza_done.disconnect(second)
+
     def test_a_receiver_of_the_main_module(self, monkeypatch):
         monkeypatch.setattr(second, "__module__", "__main__")
         with pytest.raises(ConnectError, match="another __main__"):

@@ -675,6 +675,7 @@ def test_the_attributes_of_django_that_are_not_documented_are_there():
     """publisher._place reads them; if this fails, Django has moved them."""
     for name in ("run_on_commit", "savepoint_ids", "atomic_blocks"):
         assert isinstance(getattr(connection, name), list)
+    assert connection.commit_on_exit is True
     assert hasattr(transaction.Atomic(None, True, False), "_from_testcase")
 
 

@@ -12,7 +12,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 _SQLSTATES = frozenset(["40001", "40P01"])
 #: MySQL's deadlock, and MariaDB's "record has changed".
 _UNDOES_ALL = frozenset([1213, 1020])
-_MYSQL = frozenset([1205]) | _UNDOES_ALL
+#: MySQL's lock wait timeout, which undoes one statement, or all where the server is told so.
+_TIMEOUT = 1205
+_MYSQL = frozenset([_TIMEOUT]) | _UNDOES_ALL
 _SQLITE = frozenset([5, 6])
 
 
@@ -29,7 +31,14 @@ def has_given_way(error: BaseException) -> bool:
 def has_undone_all(connection: BaseDatabaseWrapper, error: BaseException) -> bool:
     """Whether the transaction is gone in which a statement has failed, and the next one silently begins another.
 
-    MySQL and MariaDB do that. Others answer to no further statement, or undo the one that has failed.
+    MySQL and MariaDB do that. Others answer to no further statement, or undo the one that has failed. Raises the
+    database's error.
     """
     said: Any = error.__cause__
-    return connection.vendor == "mysql" and said is not None and said.args[:1] in {(one,) for one in _UNDOES_ALL}
+    if connection.vendor != "mysql" or said is None:
+        return False
+    if said.args[:1] == (_TIMEOUT,):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@innodb_rollback_on_timeout")
+            return bool(cursor.fetchone()[0])
+    return said.args[:1] in {(one,) for one in _UNDOES_ALL}

@@ -61,8 +61,9 @@ def mark(alias: str, most: int, only: Collection[int] | None = None) -> Marked:
 
 def put_back(alias: str, numbers: Collection[int]) -> None:
     """Have rows be due again that were marked, at the end of those that are. Raises the database's error."""
-    # A claim sets rings to 0, and the row is its own from then on.
-    marked = OutboxDelivery.objects.using(alias).filter(number__in=numbers, rings__gt=0).order_by()
+    # A claim sets rings to 0, and the row is its own from then on. One that was discarded meanwhile has no ring_at.
+    marked = OutboxDelivery.objects.using(alias).filter(number__in=numbers, rings__gt=0, ring_at__isnull=False)
+    marked = marked.order_by()
 
     def act(rows: QuerySet[OutboxDelivery]) -> None:
         free = OutboxDelivery.objects.using(alias).filter(number__in=list(rows.values_list("number", flat=True)))

@@ -562,6 +562,20 @@ class TestCoalescing:
         assert told == [frozenset({"name"}), frozenset({"email"})]
         assert len(rows()) == 4
 
+    def test_without_autocommit_what_may_be_committed_is_not_written_anew(self, ada, memory, rows):
+        """A worker that has read the row would claim it, and run what was there before."""
+        transaction.set_autocommit(False)
+        try:
+            for field in ("name", "email"):
+                with transaction.atomic():
+                    ada.save(update_fields=[field])
+                transaction.commit()
+            assert len(rows()) == 2
+            transaction.commit()
+        finally:
+            transaction.set_autocommit(True)
+        assert arrived(memory) == [(False, frozenset({"name"})), (False, frozenset({"email"}))]
+
     def test_a_row_that_was_rolled_back_by_hand_does_not_come_back_with_what_follows(self, ada, memory, rows):
         with transaction.atomic():
             savepoint = savepoint_create()

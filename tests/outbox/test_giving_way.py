@@ -6,6 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
@@ -123,5 +126,22 @@ def test_mysql_and_mariadb_undo_all_by_these_errors(monkeypatch, code):
     error.__cause__ = Exception(code, "gave way")
     monkeypatch.setattr(connection, "vendor", "mysql")
     assert has_undone_all(connection, error)
-    error.__cause__ = Exception(1205, "waited for too long, which undoes one statement")
+    error.__cause__ = Exception(1048, "a column cannot be null")
+    assert not has_undone_all(connection, error)
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+def test_a_lock_wait_timeout_undoes_all_where_the_server_says_so(answer):
+    error = OperationalError("waited for too long")
+    error.__cause__ = Exception(1205, "waited for too long")
+    cursor = MagicMock()
+    cursor.__enter__.return_value.fetchone.return_value = (answer,)
+    found: Any = SimpleNamespace(vendor="mysql", cursor=lambda: cursor)
+    assert has_undone_all(found, error) is bool(answer)
+
+
+@ON_MYSQL
+def test_by_default_a_lock_wait_timeout_undoes_one_statement():
+    error = OperationalError("waited for too long")
+    error.__cause__ = Exception(1205, "waited for too long")
     assert not has_undone_all(connection, error)

@@ -37,6 +37,7 @@ from deferred_signals.outbox.clock import DatabaseNow
 from deferred_signals.outbox.leader import Leadership
 from deferred_signals.outbox.marking import pause_after
 from deferred_signals.outbox.models import Lock, OutboxDelivery, State
+from deferred_signals.outbox.redelivery import discard
 from deferred_signals.outbox.refusal import may_be_outage
 from deferred_signals.outbox.relay import Relay
 from deferred_signals.outbox.ringing import ids_of
@@ -394,6 +395,23 @@ class TestABrokerThatIsAway:
             memory.publish = publish
         assert rows("rings", "state") == [(0, "running")]
         assert rings_in() > 15  # at the end of its lease
+
+    def test_rings_no_more_for_a_row_that_somebody_has_discarded_meanwhile(self, send, memory, refusing, rows):
+        (one,) = send()
+        age(31)
+        refusing.append(one)
+        publish = memory.publish
+
+        def discarded_meanwhile(deliveries: Any) -> Any:
+            assert discard(OutboxDelivery.objects.using("default").filter(delivery_id=one)).changed == 1
+            return publish(deliveries)
+
+        memory.publish = discarded_meanwhile
+        try:
+            assert ring_batch("default").outage
+        finally:
+            memory.publish = publish
+        assert rows("state", "ring_at") == [("discarded", None)]
 
     @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no rows to lock")
     @pytest.mark.parametrize("skips", [True, False])
