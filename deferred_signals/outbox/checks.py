@@ -166,9 +166,10 @@ def _leases() -> Iterator[checks.CheckMessage]:
         )
     for alias, receivers in sorted(senders().items()):
         for name in sorted(receivers) if connections[alias].vendor == "sqlite" else ():
-            options = registry.get(name).options
-            limit = options.time_limit or options.soft_time_limit or 0
-            if options.atomic and limit >= lease:
+            receiver = registry.get(name)
+            # Limits are each connection's own.
+            limits = [one.options.time_limit or one.options.soft_time_limit or 0 for one in receiver.connections()]
+            if receiver.options.atomic and (limit := max(limits)) >= lease:
                 yield checks.Warning(
                     f"The deferred receiver {name!r} is atomic and may run for {limit:g} s. In a transaction on SQLite "
                     f"its lease of {lease:g} s cannot be renewed: if that runs out, what it writes is rolled back.",

@@ -188,6 +188,7 @@ class TestSettings:
         self, link, monkeypatch
     ):
         monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+        link(post_save, receivers.first, Customer, atomic=True)
         link(knock, receivers.first, atomic=True, soft_time_limit=30)
         link(knock, receivers.second, durable=True, time_limit=300)
         (message,) = found()
