@@ -24,7 +24,7 @@ _SHORT = 3.0
 
 
 def check_outbox(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E302 to E304, W302 to W304: what can be known without asking a database."""
+    """E302 to E304, W302 to W305: what can be known without asking a database."""
     if not apps.is_installed("deferred_signals"):
         return [
             checks.Error(
@@ -35,7 +35,7 @@ def check_outbox(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[check
         ]
     if not settings_are_right():
         return []
-    return [*_databases(), *_notify(), *_leases()]
+    return [*_databases(), *_twins(), *_notify(), *_leases()]
 
 
 def check_tables(
@@ -121,6 +121,31 @@ def _databases() -> Iterator[checks.CheckMessage]:
             )
 
 
+#: What says where a database is; of its options, what may lead elsewhere.
+_PLACE = ("ENGINE", "HOST", "PORT", "NAME")
+_ELSEWHERE = ("options", "service", "read_default_file", "init_command")
+
+
+def _twins() -> Iterator[checks.CheckMessage]:
+    """Aliases of one database have one table, and no row says by which of them it was sent."""
+    sending, by_place = senders(), defaultdict[str, list[str]](list)
+    for alias in connections:
+        settings_of = connections[alias].settings_dict
+        options = settings_of["OPTIONS"]
+        place = [settings_of[name] for name in _PLACE] + [options.get(name) for name in _ELSEWHERE]
+        if settings_of["NAME"] != ":memory:" and router.allow_migrate_model(alias, OutboxDelivery):
+            by_place[repr(place)].append(alias)
+    for aliases in by_place.values():
+        names = {name for alias in aliases for name in sending.get(alias, ()) if registry.get(name).options.atomic}
+        if len(aliases) > 1 and names:
+            yield checks.Warning(
+                f"{' and '.join(map(repr, aliases))} are one database. The relay may ring on either, and the "
+                f"transaction of {', '.join(sorted(names))} (atomic) is on the alias that is rung on.",
+                hint="Let allow_migrate(alias, 'deferred_signals_outbox') be false for all but the one that sends.",
+                id="deferred_signals.W305",
+            )
+
+
 def _notify() -> Iterator[checks.CheckMessage]:
     if conf.current().notify and not any(connections[alias].vendor == "postgresql" for alias in connections):
         yield checks.Warning(
@@ -141,9 +166,10 @@ def _leases() -> Iterator[checks.CheckMessage]:
         )
     for alias, receivers in sorted(senders().items()):
         for name in sorted(receivers) if connections[alias].vendor == "sqlite" else ():
-            options = registry.get(name).options
-            limit = options.time_limit or options.soft_time_limit or 0
-            if options.atomic and limit >= lease:
+            receiver = registry.get(name)
+            # Limits are each connection's own.
+            limits = [one.options.time_limit or one.options.soft_time_limit or 0 for one in receiver.connections()]
+            if receiver.options.atomic and (limit := max(limits)) >= lease:
                 yield checks.Warning(
                     f"The deferred receiver {name!r} is atomic and may run for {limit:g} s. In a transaction on SQLite "
                     f"its lease of {lease:g} s cannot be renewed: if that runs out, what it writes is rolled back.",

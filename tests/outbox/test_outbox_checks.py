@@ -50,6 +50,14 @@ def routed(settings: Any) -> None:
     settings.DATABASE_ROUTERS = ["tests.outbox.test_outbox_checks.Router"]
 
 
+def lead_to(monkeypatch: Any, change: dict[str, Any], **here: Any) -> None:
+    """Have both aliases lead to one place, but for what is changed about the second one."""
+    place = {"NAME": "shop", "HOST": "db", "PORT": "5432", **here}
+    for alias, where in {"default": place, "other": {**place, **change}}.items():
+        for name, value in where.items():
+            monkeypatch.setitem(connections[alias].settings_dict, name, value)
+
+
 @pytest.fixture
 def configure(settings: Any) -> Any:
     def change(**given: Any) -> None:
@@ -180,6 +188,7 @@ class TestSettings:
         self, link, monkeypatch
     ):
         monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+        link(post_save, receivers.first, Customer, atomic=True)
         link(knock, receivers.first, atomic=True, soft_time_limit=30)
         link(knock, receivers.second, durable=True, time_limit=300)
         (message,) = found()
@@ -187,6 +196,33 @@ class TestSettings:
         assert "'tests.receivers.first'" in message.msg
         assert "'LEASE': 60" in str(message.hint)
         monkeypatch.setattr(connections["default"], "vendor", "postgresql")
+        assert ids() == []
+
+    def test_two_aliases_of_one_database_are_one_too_many_for_an_atomic_receiver(self, link, monkeypatch, settings):
+        lead_to(monkeypatch, {})
+        link(knock, receivers.second, durable=True)
+        assert ids() == []
+        link(knock, receivers.on_item, atomic=True)
+        (message,) = found()
+        assert message.id == "deferred_signals.W305"
+        assert "'default' and 'other' are one" in message.msg
+        assert "of tests.receivers.on_item (atomic)" in message.msg
+        settings.DATABASE_ROUTERS = ["tests.outbox.test_commands.OtherIsAReplica"]
+        assert ids() == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"NAME": "another"}, {"PORT": "5433"}, {"OPTIONS": {"options": "-c search_path=another"}}],
+        ids=["name", "port", "schema"],
+    )
+    def test_two_databases_are_not_one(self, link, monkeypatch, change):
+        lead_to(monkeypatch, change)
+        link(knock, receivers.on_item, atomic=True)
+        assert ids() == []
+
+    def test_two_databases_in_memory_are_not_one(self, link, monkeypatch):
+        lead_to(monkeypatch, {}, NAME=":memory:")
+        link(knock, receivers.on_item, atomic=True)
         assert ids() == []
 
     def test_workers_without_the_relay_are_told_of_in_production(self, configure):
