@@ -13,9 +13,6 @@ from .deferred_receiver import DeferredReceiver
 from .exceptions import ConnectError
 from .references import model_by_label
 
-#: Characters of a receiver's name that the outbox can keep; by a part of it nobody would find the options.
-LONGEST = 255
-
 
 def _lookup_id(target: Any) -> Any:
     """What Django's dispatcher calls the identity of a receiver or sender (``dispatcher._make_id``).
@@ -85,8 +82,10 @@ def connect_deferred(
 
 def _registration(function: Any, parsed: options.Options) -> registry.Registration:
     made = registry.candidate(function, parsed)
-    if (length := len(made.name)) > LONGEST:
-        raise ConnectError(f"{made.name!r} has {length} characters, and a name may have {LONGEST}. Give it a name=.")
+    if (length := len(made.name)) > registry.LONGEST_NAME:
+        raise ConnectError(
+            f"{made.name!r} has {length} characters, and a name may have {registry.LONGEST_NAME}. Give it a name=."
+        )
     if by_position := made.takes.by_position:
         raise ConnectError(
             f"{made.name!r} takes {', '.join(by_position)} by position only, and a signal gives all arguments "

@@ -14,8 +14,15 @@ def open_transactions() -> list[BaseDatabaseWrapper]:
     return [one for one in connections.all(initialized_only=True) if one.in_atomic_block or _is_manual(one)]
 
 
-def roll_back(connection: BaseDatabaseWrapper) -> None:
-    """Undo what is open on a connection, and have it commit again what is written."""
+def undo_all_but(before: Collection[BaseDatabaseWrapper]) -> list[BaseDatabaseWrapper]:
+    """Roll back what is open, but for what was open ``before``; return the connections on which it was."""
+    left = [one for one in open_transactions() if one not in before]
+    for one in left:
+        _roll_back(one)
+    return left
+
+
+def _roll_back(connection: BaseDatabaseWrapper) -> None:
     while connection.in_atomic_block:
         transaction.atomic(using=connection.alias).__exit__(TransactionManagementError, None, None)
     if _is_manual(connection):
@@ -44,9 +51,7 @@ class none_left_open:  # noqa: N801 - a block, as those of contextlib
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        left = [one for one in open_transactions() if one not in self._before]
-        for one in left:
-            roll_back(one)
+        left = undo_all_but(self._before)
         if left and error is None:
             raise complaint(left)
 

@@ -18,6 +18,8 @@ from .references import look_up, path_of
 from .signal_names import is_called
 
 Function = Callable[..., Any]
+#: Characters of a receiver's name that the outbox can keep; by a part of it nobody would find the options.
+LONGEST_NAME = 255
 
 
 class Registration:

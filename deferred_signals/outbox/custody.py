@@ -15,7 +15,7 @@ from deferred_signals import conf, registry
 from deferred_signals.envelope import Envelope, seal
 from deferred_signals.exceptions import LeaseLost, NotYetKnown
 from deferred_signals.failpoints import reach
-from deferred_signals.open_transactions import complaint, open_transactions, roll_back
+from deferred_signals.open_transactions import complaint, open_transactions, undo_all_but
 from deferred_signals.outcome import Outcome, held_up
 from deferred_signals.strict_json import parse
 
@@ -67,10 +67,9 @@ class Custody:
             self._is_broken = self.atomic and connection.connection is not self._session
             raise
         finally:
-            left = [one for one in open_transactions() if one not in before]
-            for one in left:
+            left = undo_all_but(before)
+            if left:
                 self._is_settled = False
-                roll_back(one)
         if left:
             raise complaint(left)
 

@@ -15,11 +15,12 @@ from deferred_signals.bell import is_bell
 from deferred_signals.delivery import Delivery
 from deferred_signals.outcome import Outcome
 from deferred_signals.references import type_name
+from deferred_signals.registry import LONGEST_NAME
 
 from .clock import DatabaseNow
 from .models import Origin, OutboxDelivery, State
 from .redaction import without_secrets
-from .rows import LONGEST_NAME, id_of, insert, row_of
+from .rows import id_of, insert, row_of
 
 logger = logging.getLogger("deferred_signals")
 

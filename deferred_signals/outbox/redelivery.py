@@ -18,12 +18,13 @@ from django.db.models import F, QuerySet
 from deferred_signals import conf
 from deferred_signals.envelope import Envelope, seal, unseal
 from deferred_signals.exceptions import NewerWire, OpenError
+from deferred_signals.registry import LONGEST_NAME
 
 from . import keyed, succession
 from .clock import DatabaseNow
 from .models import OutboxDelivery, State
 from .ringing import ring
-from .rows import LONGEST_NAME, id_of
+from .rows import id_of
 
 #: Rows that are changed in one transaction.
 BATCH = 100

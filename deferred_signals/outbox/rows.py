@@ -20,6 +20,7 @@ from django.db.models import QuerySet
 from deferred_signals import conf
 from deferred_signals.delivery import Delivery
 from deferred_signals.parts import in_parts
+from deferred_signals.registry import LONGEST_NAME
 from deferred_signals.strict_json import dump
 
 from .clock import now_sql
@@ -28,7 +29,6 @@ from .notifying import is_on
 
 #: Rows in one statement, and characters of their payloads: SQLite takes 32,766 parameters, MariaDB 16 MB.
 MOST, LARGEST = 500, 4_000_000
-LONGEST_NAME = 255
 
 _meta = OutboxDelivery._meta
 # In the time of every send; to look for a member of an enumeration takes long in Python 3.11.

@@ -377,40 +377,45 @@ class TestABrokerThatIsAway:
         assert rows("rings") == [1] * 5
         assert one.rung == len(ids)
 
-    def test_keeps_a_row_that_a_worker_has_claimed_meanwhile(self, send, memory, refusing, rows):
+    @pytest.fixture
+    def meanwhile(self, memory: MemoryBackend, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+        """Have something done after the rows are marked, and before the broker refuses the doorbells."""
+
+        def have_done(act: Callable[[], Any]) -> None:
+            publish = memory.publish
+
+            def published(deliveries: Any) -> Any:
+                act()
+                return publish(deliveries)
+
+            monkeypatch.setattr(memory, "publish", published)
+
+        return have_done
+
+    def test_keeps_a_row_that_a_worker_has_claimed_meanwhile(self, send, meanwhile, refusing, rows):
         (one,) = send()
         age(31)
         refusing.append(one)
-        publish = memory.publish
 
-        def claimed_meanwhile(deliveries: Any) -> Any:
+        def claim() -> None:
             OutboxDelivery.objects.filter(delivery_id=one).update(due=DatabaseNow())
             assert lease.claim("default", one)
-            return publish(deliveries)
 
-        memory.publish = claimed_meanwhile
-        try:
-            assert ring_batch("default").outage
-        finally:
-            memory.publish = publish
+        meanwhile(claim)
+        assert ring_batch("default").outage
         assert rows("rings", "state") == [(0, "running")]
         assert rings_in() > 15  # at the end of its lease
 
-    def test_rings_no_more_for_a_row_that_somebody_has_discarded_meanwhile(self, send, memory, refusing, rows):
+    def test_rings_no_more_for_a_row_that_somebody_has_discarded_meanwhile(self, send, meanwhile, refusing, rows):
         (one,) = send()
         age(31)
         refusing.append(one)
-        publish = memory.publish
 
-        def discarded_meanwhile(deliveries: Any) -> Any:
+        def give_up() -> None:
             assert discard(OutboxDelivery.objects.using("default").filter(delivery_id=one)).changed == 1
-            return publish(deliveries)
 
-        memory.publish = discarded_meanwhile
-        try:
-            assert ring_batch("default").outage
-        finally:
-            memory.publish = publish
+        meanwhile(give_up)
+        assert ring_batch("default").outage
         assert rows("state", "ring_at") == [("discarded", None)]
 
     @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no rows to lock")

@@ -20,7 +20,8 @@ from deferred_signals.delivery import Delivery
 from deferred_signals.options import Options
 from deferred_signals.outbox.clock import DatabaseNow
 from deferred_signals.outbox.models import Origin, OutboxDelivery, State
-from deferred_signals.outbox.rows import LONGEST_NAME, MOST, _statement, id_of, insert, key_of, row_of
+from deferred_signals.outbox.rows import MOST, _statement, id_of, insert, key_of, row_of
+from deferred_signals.registry import LONGEST_NAME
 
 pytestmark = pytest.mark.django_db
 
@@ -190,3 +191,8 @@ def test_the_databases_clock_can_be_asked_for_a_time_from_now(seconds: float) ->
     row: Any = OutboxDelivery.objects.get()
     assert abs((row.due - row.ring_at).total_seconds() - seconds) < 0.01
     assert abs((row.ring_at - datetime.now(UTC)).total_seconds()) < 60
+
+
+def test_a_row_keeps_the_longest_name_that_a_receiver_may_have():
+    """The core, which refuses longer ones, does not know the model."""
+    assert OutboxDelivery._meta.get_field("receiver").max_length == LONGEST_NAME
